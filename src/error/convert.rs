@@ -1,0 +1,302 @@
+//! How foreign errors become ours. The only `From<DataFusionError>` of the crate.
+
+use arrow::error::ArrowError;
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use parquet::errors::ParquetError;
+
+use super::Error;
+
+impl From<Error> for DataFusionError {
+    /// Wraps ours as `External`, from where `From<DataFusionError>` finds it again.
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::External(inner) => from_boxed(inner),
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => (*inner).into(),
+            DataFusionError::Collection(errors) => match errors.into_iter().next() {
+                Some(first) => first.into(),
+                None => Self::Internal("an empty collection of errors".to_owned()),
+            },
+            DataFusionError::Shared(shared) => from_shared(&shared),
+            DataFusionError::ArrowError(inner, _) => (*inner).into(),
+            DataFusionError::ParquetError(inner) => (*inner).into(),
+            DataFusionError::ObjectStore(inner) => (*inner).into(),
+            DataFusionError::IoError(inner) => inner.into(),
+            DataFusionError::SQL(inner, _) => (*inner).into(),
+            DataFusionError::SchemaError(inner, _) => from_schema_error(*inner),
+            DataFusionError::NotImplemented(message) => Self::Unsupported(tidy(&message)),
+            DataFusionError::Plan(message) => from_plan(&message),
+            DataFusionError::Configuration(message) => Self::InvalidParameter(tidy(&message)),
+            DataFusionError::Execution(message) => from_execution(&message),
+            DataFusionError::ResourcesExhausted(message) => from_exhausted(&message),
+            DataFusionError::ExecutionJoin(inner) if inner.is_cancelled() => Self::Cancelled,
+            DataFusionError::ExecutionJoin(inner) => Self::Internal(inner.to_string()),
+            DataFusionError::Internal(message)
+            | DataFusionError::Substrait(message)
+            | DataFusionError::Ffi(message) => Self::Internal(tidy(&message)),
+        }
+    }
+}
+
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        match error {
+            ArrowError::DivideByZero => Self::DivisionByZero,
+            ArrowError::ArithmeticOverflow(message) => Self::OutOfRange(tidy(&message)),
+            ArrowError::CastError(message) => from_cast(&message),
+            ArrowError::ParseError(message) => Self::InvalidText(tidy(&message)),
+            ArrowError::CsvError(message)
+            | ArrowError::JsonError(message)
+            | ArrowError::AvroError(message)
+            | ArrowError::IpcError(message) => Self::BadData(tidy(&message)),
+            ArrowError::ParquetError(reason) => Self::CorruptFile { path: "unknown".to_owned(), reason },
+            ArrowError::ExternalError(inner) => from_boxed(inner),
+            ArrowError::IoError(_, inner) => inner.into(),
+            ArrowError::MemoryError(message) => Self::OutOfMemory(message),
+            ArrowError::NotYetImplemented(message) => Self::Unsupported(tidy(&message)),
+            ArrowError::InvalidArgumentError(message) | ArrowError::ComputeError(message) => {
+                from_execution(&message)
+            }
+            ArrowError::OffsetOverflowError(_)
+            | ArrowError::DictionaryKeyOverflowError
+            | ArrowError::RunEndIndexOverflowError => {
+                Self::LimitExceeded("a column of one batch holds more than 2 GiB".to_owned())
+            }
+            ArrowError::SchemaError(message) | ArrowError::CDataInterface(message) => {
+                Self::Internal(message)
+            }
+        }
+    }
+}
+
+impl From<ParquetError> for Error {
+    fn from(error: ParquetError) -> Self {
+        match error {
+            ParquetError::External(inner) => from_boxed(inner),
+            other => Self::CorruptFile { path: "unknown".to_owned(), reason: other.to_string() },
+        }
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error as Store;
+        match error {
+            Store::NotFound { path, .. } => Self::FileNotFound(path),
+            Store::PermissionDenied { path, source } => match source.downcast::<Self>() {
+                Ok(ours) => *ours,
+                Err(_) => Self::PermissionDenied(format!("the store refuses \"{path}\"")),
+            },
+            Store::Unauthenticated { path, .. } => {
+                Self::Storage(format!("the store does not accept the credentials for \"{path}\""))
+            }
+            Store::Generic { store, source } => match source.downcast::<Self>() {
+                Ok(ours) => *ours,
+                Err(source) => Self::Storage(format!("{store}: {source}")),
+            },
+            other => Self::Storage(other.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull(error.to_string())
+            }
+            std::io::ErrorKind::NotFound => Self::FileNotFound(error.to_string()),
+            std::io::ErrorKind::OutOfMemory => Self::OutOfMemory(error.to_string()),
+            _ => Self::Storage(error.to_string()),
+        }
+    }
+}
+
+impl From<ParserError> for Error {
+    fn from(error: ParserError) -> Self {
+        let message = match error {
+            ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+            ParserError::RecursionLimitExceeded => {
+                return Self::LimitExceeded("the statement is nested too deeply".to_owned());
+            }
+        };
+        Self::Syntax { message: tidy(&message), position: None }
+    }
+}
+
+/// Finds one of ours, or of DataFusion's, in a boxed error.
+fn from_boxed(inner: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    let inner = match inner.downcast::<Error>() {
+        Ok(ours) => return *ours,
+        Err(inner) => inner,
+    };
+    let inner = match inner.downcast::<DataFusionError>() {
+        Ok(nested) => return (*nested).into(),
+        Err(inner) => inner,
+    };
+    let inner = match inner.downcast::<ArrowError>() {
+        Ok(nested) => return (*nested).into(),
+        Err(inner) => inner,
+    };
+    let inner = match inner.downcast::<ParquetError>() {
+        Ok(nested) => return (*nested).into(),
+        Err(inner) => inner,
+    };
+    match inner.downcast::<object_store::Error>() {
+        Ok(nested) => (*nested).into(),
+        Err(inner) => match inner.downcast::<std::io::Error>() {
+            Ok(nested) => (*nested).into(),
+            Err(inner) => Error::Storage(inner.to_string()),
+        },
+    }
+}
+
+/// An error that several consumers hold cannot be taken apart, so its kind is read by reference.
+fn from_shared(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::Shared(inner) => from_shared(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => from_shared(inner),
+        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            ArrowError::DivideByZero => Error::DivisionByZero,
+            ArrowError::ArithmeticOverflow(message) => Error::OutOfRange(tidy(message)),
+            ArrowError::CastError(message) => from_cast(message),
+            ArrowError::ParseError(message) => Error::InvalidText(tidy(message)),
+            ArrowError::CsvError(message) | ArrowError::JsonError(message) => Error::BadData(tidy(message)),
+            other => Error::BadData(other.to_string()),
+        },
+        DataFusionError::ResourcesExhausted(message) => from_exhausted(message),
+        DataFusionError::Execution(message) => from_execution(message),
+        DataFusionError::External(inner) => from_shared_boxed(inner.as_ref()),
+        DataFusionError::ParquetError(inner) => {
+            Error::CorruptFile { path: "unknown".to_owned(), reason: inner.to_string() }
+        }
+        DataFusionError::NotImplemented(message) => Error::Unsupported(tidy(message)),
+        DataFusionError::Plan(message) => from_plan(message),
+        DataFusionError::ObjectStore(inner) => Error::Storage(inner.to_string()),
+        other => Error::Storage(other.strip_backtrace()),
+    }
+}
+
+fn from_shared_boxed(inner: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    if let Some(nested) = inner.downcast_ref::<DataFusionError>() {
+        return from_shared(nested);
+    }
+    match inner.downcast_ref::<Error>() {
+        Some(Error::DivisionByZero) => Error::DivisionByZero,
+        Some(Error::Cancelled) => Error::Cancelled,
+        Some(Error::OutOfMemory(message)) => Error::OutOfMemory(message.clone()),
+        Some(Error::DiskFull(message)) => Error::DiskFull(message.clone()),
+        Some(Error::PermissionDenied(message)) => Error::PermissionDenied(message.clone()),
+        Some(Error::BadData(message)) => Error::BadData(message.clone()),
+        Some(Error::InvalidText(message)) => Error::InvalidText(message.clone()),
+        Some(Error::CorruptFile { path, reason }) => {
+            Error::CorruptFile { path: path.clone(), reason: reason.clone() }
+        }
+        _ => Error::Storage(inner.to_string()),
+    }
+}
+
+fn from_schema_error(error: SchemaError) -> Error {
+    match error {
+        SchemaError::AmbiguousReference { field } => Error::AmbiguousColumn(field.name),
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => Error::AmbiguousColumn(name),
+        SchemaError::FieldNotFound { field, valid_fields } => Error::ColumnNotFound {
+            name: field.flat_name(),
+            candidates: valid_fields.iter().take(20).map(|column| column.flat_name()).collect(),
+        },
+    }
+}
+
+/// DataFusion tells planning failures apart only by their text.
+fn from_plan(message: &str) -> Error {
+    let text = tidy(message);
+    let lower = text.to_lowercase();
+    if lower.contains("division by zero") || lower.contains("divide by zero") {
+        return Error::DivisionByZero;
+    }
+    if lower.contains("invalid function") || lower.contains("no function matches") {
+        return Error::FunctionNotFound(text);
+    }
+    if lower.starts_with("table function") && lower.ends_with("not found") {
+        return Error::FunctionNotFound(text);
+    }
+    if let Some(name) = text.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found")) {
+        return Error::TableNotFound(name.to_owned());
+    }
+    if lower.contains("cannot coerce") || lower.contains("cannot infer common") || lower.contains("type") {
+        return Error::DatatypeMismatch(text);
+    }
+    Error::Planning(text)
+}
+
+fn from_execution(message: &str) -> Error {
+    let text = tidy(message);
+    let lower = text.to_lowercase();
+    if lower.contains("divide by zero") || lower.contains("division by zero") {
+        return Error::DivisionByZero;
+    }
+    if lower.contains("overflow") || lower.contains("out of range") {
+        return Error::OutOfRange(text);
+    }
+    if lower.contains("more than one row") || lower.contains("scalar subquery") {
+        return Error::Cardinality(text);
+    }
+    if lower.contains("cast") || lower.contains("parse") || lower.contains("parsing") {
+        return from_cast(&text);
+    }
+    Error::InvalidParameter(text)
+}
+
+fn from_cast(message: &str) -> Error {
+    let text = tidy(message);
+    let lower = text.to_lowercase();
+    if lower.contains("can't cast value") || lower.contains("too large") || lower.contains("out of range") {
+        return Error::OutOfRange(text);
+    }
+    if lower.contains("not supported") {
+        return Error::DatatypeMismatch(text);
+    }
+    Error::InvalidText(text)
+}
+
+fn from_exhausted(message: &str) -> Error {
+    let text = tidy(message);
+    if text.contains("disk space") || text.contains("spill") && text.contains("limit") {
+        Error::DiskFull(text)
+    } else {
+        Error::OutOfMemory(text)
+    }
+}
+
+/// The first line of a message, without the prefixes and appeals that crates put around it.
+fn tidy(message: &str) -> String {
+    const PREFIXES: [&str; 8] = [
+        "Arrow error: ",
+        "Cast error: ",
+        "Parser error: ",
+        "sql parser error: ",
+        "Execution error: ",
+        "Error during planning: ",
+        "Compute error: ",
+        "Invalid argument error: ",
+    ];
+    let mut text = message.lines().next().unwrap_or_default().trim();
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        text = rest;
+    }
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) if !chars.as_str().starts_with(char::is_uppercase) => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
+}

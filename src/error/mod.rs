@@ -1,0 +1,208 @@
+//! Errors: one `Error` for the crate, a variant for each condition a client could act on.
+//!
+//! This module decides the SQLSTATE, the message and the hint of every failure, and how an error of
+//! DataFusion, Arrow or the object store becomes one of ours. What is logged is decided where an
+//! error is handled.
+
+mod convert;
+
+use std::time::Duration;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A condition that a client could act on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    // What the client wrote.
+    #[error("{message}")]
+    Syntax { message: String, position: Option<usize> },
+    #[error("table \"{0}\" does not exist")]
+    TableNotFound(String),
+    #[error("schema \"{0}\" does not exist")]
+    SchemaNotFound(String),
+    #[error("catalog \"{0}\" does not exist")]
+    CatalogNotFound(String),
+    #[error("column \"{name}\" does not exist")]
+    ColumnNotFound { name: String, candidates: Vec<String> },
+    #[error("{0}")]
+    FunctionNotFound(String),
+    #[error("column reference \"{0}\" is ambiguous")]
+    AmbiguousColumn(String),
+    #[error("{kind} \"{name}\" already exists")]
+    AlreadyExists { kind: &'static str, name: String },
+    #[error("\"{name}\" is not a {wanted}")]
+    WrongObjectType { name: String, wanted: &'static str },
+    #[error("{0}")]
+    DatatypeMismatch(String),
+    #[error("{0}")]
+    InvalidText(String),
+    #[error("{0}")]
+    InvalidParameter(String),
+    #[error("{0}")]
+    UndefinedParameter(String),
+    #[error("{0}")]
+    UnknownSetting(String),
+    #[error("division by zero")]
+    DivisionByZero,
+    #[error("{0}")]
+    OutOfRange(String),
+    #[error("null value in column \"{0}\" violates not-null constraint")]
+    NotNullViolation(String),
+    #[error("{0}")]
+    Cardinality(String),
+    #[error("cannot drop {what} because other objects depend on it")]
+    DependentObjects { what: String },
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("{0}")]
+    Planning(String),
+
+    // What the client may not do.
+    #[error("permission denied: {0}")]
+    PermissionDenied(String),
+    #[error("cannot execute {0} in a read-only transaction")]
+    ReadOnly(String),
+    #[error("password authentication failed for user \"{0}\"")]
+    AuthenticationFailed(String),
+    #[error("{0}")]
+    InvalidAuthorization(String),
+
+    // The protocol.
+    #[error("{0}")]
+    Protocol(String),
+    #[error("prepared statement \"{0}\" does not exist")]
+    StatementNotFound(String),
+    #[error("portal \"{0}\" does not exist")]
+    PortalNotFound(String),
+    #[error("prepared statement \"{0}\" already exists")]
+    DuplicateStatement(String),
+    #[error("portal \"{0}\" already exists")]
+    DuplicatePortal(String),
+    #[error("current transaction is aborted, commands ignored until end of transaction block")]
+    TransactionAborted,
+    #[error("{0}")]
+    ActiveTransaction(String),
+
+    // What happened while it ran.
+    #[error("canceling statement due to user request")]
+    Cancelled,
+    #[error("canceling statement due to statement timeout after {0:?}")]
+    Timeout(Duration),
+    #[error("terminating connection because the server is shutting down")]
+    Shutdown,
+    #[error("{0}")]
+    TooManyConnections(String),
+    #[error("{0}")]
+    LimitExceeded(String),
+    #[error("{0}")]
+    OutOfMemory(String),
+    #[error("{0}")]
+    DiskFull(String),
+    #[error("table \"{table}\" was changed by another writer during this statement")]
+    CommitConflict { table: String },
+
+    // The lake and its stores.
+    #[error("{0}")]
+    Storage(String),
+    #[error("file \"{path}\" is corrupt: {reason}")]
+    CorruptFile { path: String, reason: String },
+    #[error("file \"{0}\" does not exist")]
+    FileNotFound(String),
+    #[error("bad value in a data file: {0}")]
+    BadData(String),
+    #[error("configuration: {0}")]
+    Config(String),
+
+    // Ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// The SQLSTATE, from PostgreSQL's appendix A. No `_` arm: a new variant must choose.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Syntax { .. } => "42601",
+            Self::TableNotFound(_) => "42P01",
+            Self::SchemaNotFound(_) => "3F000",
+            Self::CatalogNotFound(_) => "3D000",
+            Self::ColumnNotFound { .. } => "42703",
+            Self::FunctionNotFound(_) => "42883",
+            Self::AmbiguousColumn(_) => "42702",
+            Self::AlreadyExists { kind, .. } => already_exists(kind),
+            Self::WrongObjectType { .. } => "42809",
+            Self::DatatypeMismatch(_) => "42804",
+            Self::InvalidText(_) => "22P02",
+            Self::InvalidParameter(_) => "22023",
+            Self::UndefinedParameter(_) => "42P02",
+            Self::UnknownSetting(_) => "42704",
+            Self::DivisionByZero => "22012",
+            Self::OutOfRange(_) => "22003",
+            Self::NotNullViolation(_) => "23502",
+            Self::Cardinality(_) => "21000",
+            Self::DependentObjects { .. } => "2BP01",
+            Self::Unsupported(_) => "0A000",
+            Self::Planning(_) => "42P10",
+            Self::PermissionDenied(_) => "42501",
+            Self::ReadOnly(_) => "25006",
+            Self::AuthenticationFailed(_) => "28P01",
+            Self::InvalidAuthorization(_) => "28000",
+            Self::Protocol(_) => "08P01",
+            Self::StatementNotFound(_) => "26000",
+            Self::PortalNotFound(_) => "34000",
+            Self::DuplicateStatement(_) => "42P05",
+            Self::DuplicatePortal(_) => "42P03",
+            Self::TransactionAborted => "25P02",
+            Self::ActiveTransaction(_) => "25001",
+            Self::Cancelled | Self::Timeout(_) => "57014",
+            Self::Shutdown => "57P01",
+            Self::TooManyConnections(_) => "53300",
+            Self::LimitExceeded(_) => "54000",
+            Self::OutOfMemory(_) => "53200",
+            Self::DiskFull(_) => "53100",
+            Self::CommitConflict { .. } => "40001",
+            Self::Storage(_) => "58030",
+            Self::CorruptFile { .. } => "58P01",
+            Self::FileNotFound(_) => "58P01",
+            Self::BadData(_) => "22P04",
+            Self::Config(_) => "F0000",
+            Self::Internal(_) => "XX000",
+        }
+    }
+
+    /// A whole sentence that helps the reader on, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::ColumnNotFound { candidates, .. } if !candidates.is_empty() => {
+                Some(format!("Columns that can be seen here: {}.", candidates.join(", ")))
+            }
+            Self::OutOfMemory(_) => Some(
+                "Raise --memory-limit, or make the query read or group less at a time.".to_owned(),
+            ),
+            Self::DiskFull(_) => {
+                Some("Free space in the spill folder, or raise --spill-limit.".to_owned())
+            }
+            Self::TransactionAborted => Some("End the transaction with ROLLBACK.".to_owned()),
+            Self::CommitConflict { .. } => Some("Run the statement again.".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The 1-based character position in the statement's text that the error points at.
+    pub fn position(&self) -> Option<usize> {
+        match self {
+            Self::Syntax { position, .. } => *position,
+            _ => None,
+        }
+    }
+}
+
+fn already_exists(kind: &str) -> &'static str {
+    match kind {
+        "schema" => "42P06",
+        "catalog" => "42P04",
+        "column" => "42701",
+        _ => "42P07",
+    }
+}

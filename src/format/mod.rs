@@ -1,0 +1,37 @@
+//! Table formats: which files a table has at one version, and how a change to them is committed.
+//!
+//! A format answers "which files" and makes "these files" durable; reading them is `scan`, writing
+//! them is `sink`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{ScalarValue, Statistics};
+use datafusion::datasource::file_format::FileFormat;
+use object_store::ObjectMeta;
+
+use crate::storage::Location;
+
+/// One file of a table.
+#[derive(Debug, Clone)]
+pub struct DataFile {
+    /// Path within the location's store, size in bytes, and what tells one version of it from another.
+    pub object: ObjectMeta,
+    /// Values of the partition columns, in their order; empty for an unpartitioned table.
+    pub partition: Vec<ScalarValue>,
+    /// Row count and column bounds over the table's schema (partition columns included), where known.
+    pub statistics: Option<Arc<Statistics>>,
+}
+
+/// A table at one version: its schema and exactly the files that hold its rows.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Columns as SQL sees them: those in the files, then the `partition_columns` that only paths hold.
+    pub schema: SchemaRef,
+    /// Names of the columns that are read from paths (Hive partitions), the last ones of `schema`.
+    pub partition_columns: Vec<String>,
+    pub files: Arc<[DataFile]>,
+    /// How the bytes are read: Parquet, CSV, JSON lines, Avro or Arrow, with its options.
+    pub file_format: Arc<dyn FileFormat>,
+    pub location: Location,
+}

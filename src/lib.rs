@@ -1,0 +1,7 @@
+//! Lacus: a SQL engine daemon over a data lake.
+//!
+//! The modules stand in one total order; each uses only those above it in this list.
+
+pub mod error;
+pub mod storage;
+pub mod format;
