@@ -2,6 +2,7 @@
 //!
 //! The modules stand in one total order; each uses only those above it in this list.
 
+pub mod catalog;
 pub mod error;
-pub mod storage;
 pub mod format;
+pub mod storage;

@@ -69,9 +69,7 @@ impl From<ArrowError> for Error {
             | ArrowError::RunEndIndexOverflowError => {
                 Self::LimitExceeded("a column of one batch holds more than 2 GiB".to_owned())
             }
-            ArrowError::SchemaError(message) | ArrowError::CDataInterface(message) => {
-                Self::Internal(message)
-            }
+            ArrowError::SchemaError(message) | ArrowError::CDataInterface(message) => Self::Internal(message),
         }
     }
 }

@@ -177,12 +177,10 @@ impl Error {
             Self::ColumnNotFound { candidates, .. } if !candidates.is_empty() => {
                 Some(format!("Columns that can be seen here: {}.", candidates.join(", ")))
             }
-            Self::OutOfMemory(_) => Some(
-                "Raise --memory-limit, or make the query read or group less at a time.".to_owned(),
-            ),
-            Self::DiskFull(_) => {
-                Some("Free space in the spill folder, or raise --spill-limit.".to_owned())
+            Self::OutOfMemory(_) => {
+                Some("Raise --memory-limit, or make the query read or group less at a time.".to_owned())
             }
+            Self::DiskFull(_) => Some("Free space in the spill folder, or raise --spill-limit.".to_owned()),
             Self::TransactionAborted => Some("End the transaction with ROLLBACK.".to_owned()),
             Self::CommitConflict { .. } => Some("Run the statement again.".to_owned()),
             _ => None,

@@ -3,6 +3,8 @@
 //! A format answers "which files" and makes "these files" durable; reading them is `scan`, writing
 //! them is `sink`.
 
+pub mod partition;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -34,4 +36,32 @@ pub struct Snapshot {
     /// How the bytes are read: Parquet, CSV, JSON lines, Avro or Arrow, with its options.
     pub file_format: Arc<dyn FileFormat>,
     pub location: Location,
+}
+
+/// One Parquet file that a write has finished, not yet part of any table.
+#[derive(Debug, Clone)]
+pub struct WrittenFile {
+    /// Path within the location's store.
+    pub path: object_store::path::Path,
+    pub size_bytes: u64,
+    pub row_count: u64,
+    /// Partition values after their transforms, in the order of the table's partition fields.
+    pub partition: Vec<ScalarValue>,
+    /// One entry a top-level column, in the order of the table's schema.
+    pub columns: Vec<ColumnMetrics>,
+    /// Byte offsets at which row groups begin.
+    pub split_offsets: Vec<i64>,
+}
+
+/// What one file knows of one column.
+#[derive(Debug, Clone, Default)]
+pub struct ColumnMetrics {
+    /// Compressed bytes in the file.
+    pub size_bytes: u64,
+    /// Values, nulls included.
+    pub value_count: u64,
+    pub null_count: u64,
+    /// Smallest and largest value, of the column's type; absent where they are not known or are NaN.
+    pub lower: Option<ScalarValue>,
+    pub upper: Option<ScalarValue>,
 }

@@ -27,7 +27,10 @@ pub struct Location {
 impl Location {
     /// Returns the path of `relative` below this root.
     pub fn child(&self, relative: &str) -> Path {
-        relative.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |path, part| path.join(part))
+        relative
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .fold(self.prefix.clone(), |path, part| path.join(part))
     }
 
     /// Returns the absolute URL of the object at `path`, as other engines read it.
@@ -41,10 +44,10 @@ impl Location {
     /// # Errors
     /// [`Error::PermissionDenied`] when `url` lies outside of this root.
     pub fn path_of(&self, url: &str) -> Result<Path> {
-        let relative = url
-            .strip_prefix(&self.url)
-            .filter(|rest| !rest.split('/').any(|part| part == ".."))
-            .ok_or_else(|| Error::PermissionDenied(format!("\"{url}\" lies outside of \"{}\"", self.url)))?;
+        let relative =
+            url.strip_prefix(&self.url).filter(|rest| !rest.split('/').any(|part| part == "..")).ok_or_else(
+                || Error::PermissionDenied(format!("\"{url}\" lies outside of \"{}\"", self.url)),
+            )?;
         Ok(self.child(relative))
     }
 }
