@@ -2,7 +2,10 @@
 //!
 //! The modules stand in one total order; each uses only those above it in this list.
 
-pub mod catalog;
 pub mod error;
-pub mod format;
+pub mod config;
+pub mod telemetry;
 pub mod storage;
+pub mod runtime;
+pub mod format;
+pub mod catalog;

@@ -51,3 +51,7 @@ impl Location {
         Ok(self.child(relative))
     }
 }
+
+/// Placeholder until the storage branch is merged.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub struct StoreOptions {}
