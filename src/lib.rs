@@ -9,3 +9,4 @@ pub mod storage;
 pub mod runtime;
 pub mod format;
 pub mod catalog;
+pub mod engine;

@@ -1,5 +1,9 @@
 //! Catalogs: names become tables, pinned once per statement.
 
+pub mod lake;
+pub mod log;
+pub mod state;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;

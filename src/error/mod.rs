@@ -61,7 +61,7 @@ pub enum Error {
     // What the client may not do.
     #[error("permission denied: {0}")]
     PermissionDenied(String),
-    #[error("cannot execute {0} in a read-only transaction")]
+    #[error("{0}")]
     ReadOnly(String),
     #[error("password authentication failed for user \"{0}\"")]
     AuthenticationFailed(String),
@@ -101,6 +101,8 @@ pub enum Error {
     DiskFull(String),
     #[error("table \"{table}\" was changed by another writer during this statement")]
     CommitConflict { table: String },
+    #[error("the store did not answer clearly, the commit may or may not have happened: {0}")]
+    CommitUnknown(String),
 
     // The lake and its stores.
     #[error("{0}")]
@@ -162,6 +164,7 @@ impl Error {
             Self::OutOfMemory(_) => "53200",
             Self::DiskFull(_) => "53100",
             Self::CommitConflict { .. } => "40001",
+            Self::CommitUnknown(_) => "08007",
             Self::Storage(_) => "58030",
             Self::CorruptFile { .. } => "58P01",
             Self::FileNotFound(_) => "58P01",
