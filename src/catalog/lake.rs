@@ -4,7 +4,6 @@
 //! the store can be written safely at all. What an entry holds is decided by the
 //! [`transaction`](super::transaction).
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -29,8 +28,6 @@ pub struct Lake {
     pub name: String,
     pub location: Location,
     pub comment: Option<String>,
-    /// The folder of its declared tables, `catalog/NAME/`.
-    pub declared_dir: Option<PathBuf>,
     read_only: bool,
     log: Log,
     state: RwLock<Arc<LakeState>>,
@@ -62,7 +59,6 @@ impl Lake {
         name: String,
         location: Location,
         comment: Option<String>,
-        declared_dir: Option<PathBuf>,
         read_only: bool,
     ) -> Self {
         Self {
@@ -70,7 +66,6 @@ impl Lake {
             log: Log::new(location.clone()),
             location,
             comment,
-            declared_dir,
             read_only,
             state: RwLock::default(),
             refreshing: Mutex::default(),
@@ -185,13 +180,20 @@ impl Lake {
     /// # Errors
     /// [`Error::ReadOnly`] with the reason.
     pub async fn ensure_writable(&self) -> Result<()> {
-        if self.read_only {
-            return Err(Error::ReadOnly(format!("catalog \"{}\" is declared read-only", self.name)));
-        }
+        self.refuse_read_only()?;
         let reason = self.writable.get_or_try_init(|| self.probe()).await?;
         match reason {
             None => Ok(()),
             Some(reason) => Err(Error::ReadOnly(reason.clone())),
+        }
+    }
+
+    /// # Errors
+    /// [`Error::ReadOnly`] when the lake's definition says so.
+    pub fn refuse_read_only(&self) -> Result<()> {
+        match self.read_only {
+            true => Err(Error::ReadOnly(format!("catalog \"{}\" is declared read-only", self.name))),
+            false => Ok(()),
         }
     }
 

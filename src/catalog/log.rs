@@ -87,11 +87,19 @@ pub struct TableRecord {
 pub struct ViewRecord {
     /// The query as it was written.
     pub sql: String,
-    /// Names for the query's columns, where the view gave some.
-    pub columns: Vec<String>,
+    /// The columns as they were when the view was made.
+    pub columns: Vec<ViewColumn>,
     /// Where the query's unqualified names are looked up.
     pub search_path: Vec<String>,
     pub comment: Option<String>,
+}
+
+/// One column of a view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewColumn {
+    pub name: String,
+    /// Arrow's name of the type.
+    pub data_type: String,
 }
 
 /// What a transaction relied upon; a commit fails when it no longer holds.

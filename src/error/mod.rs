@@ -43,6 +43,8 @@ pub enum Error {
     UndefinedParameter(String),
     #[error("{0}")]
     UnknownSetting(String),
+    #[error("parameter \"{0}\" cannot be changed")]
+    FixedSetting(String),
     #[error("division by zero")]
     DivisionByZero,
     #[error("{0}")]
@@ -139,6 +141,7 @@ impl Error {
             Self::InvalidParameter(_) => "22023",
             Self::UndefinedParameter(_) => "42P02",
             Self::UnknownSetting(_) => "42704",
+            Self::FixedSetting(_) => "55P02",
             Self::DivisionByZero => "22012",
             Self::OutOfRange(_) => "22003",
             Self::NotNullViolation(_) => "23502",
