@@ -9,4 +9,5 @@ pub mod storage;
 pub mod runtime;
 pub mod format;
 pub mod catalog;
+pub mod access;
 pub mod engine;
