@@ -11,3 +11,4 @@ pub mod format;
 pub mod catalog;
 pub mod access;
 pub mod engine;
+pub mod server;
