@@ -9,4 +9,6 @@ pub mod storage;
 pub mod runtime;
 pub mod format;
 pub mod catalog;
+pub mod access;
 pub mod engine;
+pub mod server;

@@ -73,6 +73,12 @@ pub enum Error {
     // The protocol.
     #[error("{0}")]
     Protocol(String),
+    #[error("{0}")]
+    InvalidEncoding(String),
+    #[error("canceling authentication due to timeout")]
+    AuthenticationTimeout,
+    #[error("connection to the client lost: {0}")]
+    ConnectionLost(String),
     #[error("prepared statement \"{0}\" does not exist")]
     StatementNotFound(String),
     #[error("portal \"{0}\" does not exist")]
@@ -154,6 +160,9 @@ impl Error {
             Self::AuthenticationFailed(_) => "28P01",
             Self::InvalidAuthorization(_) => "28000",
             Self::Protocol(_) => "08P01",
+            Self::InvalidEncoding(_) => "22021",
+            Self::AuthenticationTimeout => "57014",
+            Self::ConnectionLost(_) => "08006",
             Self::StatementNotFound(_) => "26000",
             Self::PortalNotFound(_) => "34000",
             Self::DuplicateStatement(_) => "42P05",

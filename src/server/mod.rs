@@ -1,0 +1,6 @@
+//! The server: what stands between an accepted socket and a session.
+
+pub mod limits;
+pub mod listener;
+pub mod pg;
+pub mod tls;

@@ -1,0 +1,11 @@
+//! The Postgres protocol.
+
+pub mod cancel;
+mod decode;
+mod packet;
+pub mod scram;
+pub mod startup;
+pub mod stream;
+
+#[cfg(test)]
+mod tests;
