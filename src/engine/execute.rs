@@ -182,6 +182,11 @@ struct Running<T> {
 }
 
 impl<T> RowStream<T> {
+    /// What stops this query.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// The next result; none at the end.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A session: one client's settings, transaction and prepared statements.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -19,7 +19,7 @@ use super::{Engine, explain, show};
 use crate::catalog::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::function::{self, SessionFacts};
-use crate::runtime::queries::{Cancel, Stop};
+use crate::runtime::queries::Cancel;
 use crate::telemetry::Metrics;
 
 /// Who a session belongs to, and what it is connected to.
@@ -51,27 +51,10 @@ pub struct Session {
     /// Statements by name, the client's and those of PREPARE alike; the unnamed one is `""`.
     statements: HashMap<String, Arc<Prepared>>,
     block: Block,
-    canceller: Arc<Canceller>,
+    /// Stops the statements that run from now on, until the next is armed.
+    cancel: Cancel,
     state: SessionState,
     state_version: u64,
-}
-
-/// Stops whatever the session runs at the moment; nothing when it is idle.
-#[derive(Debug, Default)]
-pub struct Canceller {
-    current: Mutex<Option<Cancel>>,
-}
-
-impl Canceller {
-    pub fn stop(&self, reason: Stop) {
-        if let Some(cancel) = self.current.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            cancel.stop(reason);
-        }
-    }
-
-    fn set(&self, cancel: Option<Cancel>) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
-    }
 }
 
 /// A statement whose names were looked up once, to learn its parameters and its columns.
@@ -79,6 +62,8 @@ impl Canceller {
 pub struct Prepared {
     pub parsed: Parsed,
     pub parameters: Vec<DataType>,
+    /// The types that the client declared, as it numbers them; 0 where it left the choice.
+    pub declared_oids: Vec<u32>,
     /// The columns it answers; none for a command.
     pub schema: Option<SchemaRef>,
     /// A plan that reads nothing and always gives the same row.
@@ -101,18 +86,22 @@ impl Session {
         function::register(&context, &facts);
         let state = context.state();
         let statements = HashMap::new();
-        let canceller = Arc::default();
+        let cancel = Cancel::default();
         let block = Block::None;
         let mut session = Self {
-            engine, user, database, settings, facts, statements, block, canceller, state, state_version: u64::MAX,
+            engine, user, database, settings, facts, statements, block, cancel, state, state_version: u64::MAX,
         };
         session.refresh_state()?;
         Ok(session)
     }
 
-    /// What stops this session's running statement from outside.
-    pub fn canceller(&self) -> Arc<Canceller> {
-        Arc::clone(&self.canceller)
+    /// Makes `cancel` the one that stops this session's next statements from outside.
+    pub fn arm(&mut self, cancel: Cancel) {
+        self.cancel = cancel;
+    }
+
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     /// The transaction status that ReadyForQuery shows: `I`, `T` or `E`.
@@ -166,7 +155,7 @@ impl Session {
                 schema = self.statement(name)?.schema.clone();
             }
         }
-        Ok(Prepared { parsed, parameters, schema, constant })
+        Ok(Prepared { parsed, parameters, declared_oids: Vec::new(), schema, constant })
     }
 
     /// Runs a statement with values for its parameters.
@@ -382,10 +371,9 @@ impl Session {
 
     /// Registers a statement as running; the canceller stops it from now on.
     fn begin(&self, parsed: &Parsed) -> Result<Run> {
-        let cancel = Cancel::default();
         let runtime = &self.engine.runtime;
-        let guard = runtime.queries.begin(&self.user, &self.database, Arc::clone(&parsed.text), cancel.clone())?;
-        self.canceller.set(Some(cancel));
+        let text = Arc::clone(&parsed.text);
+        let guard = runtime.queries.begin(&self.user, &self.database, text, self.cancel.clone())?;
         Ok(Run::begin(runtime, guard, self.settings.duration("statement_timeout")))
     }
 

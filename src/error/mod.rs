@@ -92,6 +92,9 @@ pub enum Error {
     #[error("{0}")]
     ActiveTransaction(String),
 
+    #[error("{0}")]
+    IdleInTransaction(String),
+
     // What happened while it ran.
     #[error("canceling statement due to user request")]
     Cancelled,
@@ -169,6 +172,7 @@ impl Error {
             Self::DuplicatePortal(_) => "42P03",
             Self::TransactionAborted => "25P02",
             Self::ActiveTransaction(_) => "25001",
+            Self::IdleInTransaction(_) => "25P03",
             Self::Cancelled | Self::Timeout(_) => "57014",
             Self::Shutdown => "57P01",
             Self::TooManyConnections(_) => "53300",

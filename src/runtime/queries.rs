@@ -36,6 +36,11 @@ impl Cancel {
         self.token.cancel();
     }
 
+    /// Fires when the query is stopped; firing it stops the query for its user.
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+
     pub fn is_stopped(&self) -> bool {
         self.token.is_cancelled()
     }
