@@ -22,6 +22,7 @@ use object_store::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::http;
 use crate::error::Error;
 
 /// Serves the paths below `name`, which lie below `root` of the store inside.
@@ -80,10 +81,12 @@ impl Fence {
         let (names, store, permits) =
             (Arc::clone(&self.names), Arc::clone(&self.store), Arc::clone(&self.permits));
         let listed = permit(permits).map(move |permit| {
-            list(store.as_ref(), &prefix).map_ok(move |meta| {
+            let refusals = Arc::clone(&names);
+            let listed = list(store.as_ref(), &prefix).map_ok(move |meta| {
                 let _held = &permit;
                 names.outer_meta(meta)
-            })
+            });
+            listed.map_err(move |error| refusals.understand_listing(error))
         });
         listed.flatten_stream().boxed()
     }
@@ -128,6 +131,24 @@ impl Names {
 
     fn outer_meta(&self, meta: ObjectMeta) -> ObjectMeta {
         ObjectMeta { location: self.outer(&meta.location), ..meta }
+    }
+
+    /// Listings report a refusal, or a bucket that does not exist, as a failure of no kind.
+    fn understand_listing(&self, error: object_store::Error) -> object_store::Error {
+        let object_store::Error::Generic { source, .. } = &error else { return error };
+        let path = self.url.clone();
+        match (http::status_in(&source.to_string()), error) {
+            (Some(401), object_store::Error::Generic { source, .. }) => {
+                object_store::Error::Unauthenticated { path, source }
+            }
+            (Some(403), object_store::Error::Generic { source, .. }) => {
+                object_store::Error::PermissionDenied { path, source }
+            }
+            (Some(404), object_store::Error::Generic { source, .. }) => {
+                object_store::Error::NotFound { path, source }
+            }
+            (_, error) => error,
+        }
     }
 
     fn refuse(&self, path: &Path) -> object_store::Error {
@@ -219,7 +240,8 @@ impl ObjectStore for Fence {
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let inner = self.names.inner_prefix(prefix)?;
         let _permit = self.permit().await;
-        let listed = self.store.list_with_delimiter(Some(&inner)).await?;
+        let listed = self.store.list_with_delimiter(Some(&inner)).await;
+        let listed = listed.map_err(|error| self.names.understand_listing(error))?;
         Ok(ListResult {
             common_prefixes: listed.common_prefixes.iter().map(|path| self.names.outer(path)).collect(),
             objects: listed.objects.into_iter().map(|meta| self.names.outer_meta(meta)).collect(),

@@ -103,6 +103,11 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Finds the status in the message of an error of `object_store`, whose type that holds it is private.
+pub(super) fn status_in(message: &str) -> Option<u16> {
+    message.split("status code: ").nth(1)?.get(..3)?.parse().ok()
+}
+
 /// Makes clients whose requests run on the I/O runtime.
 #[derive(Debug, Clone)]
 pub(super) struct IoConnector(pub Handle);
@@ -199,7 +204,7 @@ impl Body for MovedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.size.clone()
+        self.size
     }
 }
 

@@ -13,7 +13,7 @@ use rand::Rng;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::Location;
+use super::{Location, http};
 use crate::error::{Error, Result};
 
 /// How often an ambiguous create is sent again before the caller learns of it.
@@ -177,11 +177,10 @@ fn is_under_way(answer: &str) -> bool {
     answer.contains("ConditionalRequestConflict") || answer.contains("OperationAborted")
 }
 
-/// Whether the store itself rejected the request: 4xx, but for those that ask to come again. The type of
-/// `object_store` that holds the status is private; its text is not.
+/// Whether the store itself rejected the request: 4xx, but for those that ask to come again.
 fn is_rejected(message: &str) -> bool {
-    let status = message.split("status code: ").nth(1).and_then(|rest| rest.get(..3));
-    status.is_some_and(|status| status.starts_with('4') && !matches!(status, "408" | "409" | "429"))
+    http::status_in(message)
+        .is_some_and(|status| (400..500).contains(&status) && !matches!(status, 408 | 409 | 429))
 }
 
 /// Doubles with every attempt, and is scattered so that writers do not meet again.

@@ -233,7 +233,7 @@ impl Front {
 }
 
 /// Cuts one connection: from then on nothing can be written to it.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Scissors(Arc<AtomicBool>);
 
 impl Scissors {

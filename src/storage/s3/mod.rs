@@ -37,7 +37,8 @@ pub(super) struct Access {
 enum Identity {
     Anonymous,
     Keys(Keys),
-    WebIdentity {
+    /// A token in a file is traded for keys.
+    Web {
         token_file: String,
         role_arn: String,
         session_name: Option<String>,
@@ -71,7 +72,7 @@ impl std::fmt::Debug for Identity {
         f.write_str(match self {
             Self::Anonymous => "anonymous",
             Self::Keys(_) => "keys",
-            Self::WebIdentity { .. } => "web identity",
+            Self::Web { .. } => "web identity",
             Self::Container { .. } => "container",
             Self::Pod { .. } => "pod",
             Self::Machine { .. } => "machine",
@@ -125,11 +126,7 @@ fn identity(
         return Ok(Identity::Keys(keys));
     }
     if let (Some(token_file), Some(role_arn)) = (env("AWS_WEB_IDENTITY_TOKEN_FILE"), env("AWS_ROLE_ARN")) {
-        return Ok(Identity::WebIdentity {
-            token_file,
-            role_arn,
-            session_name: env("AWS_ROLE_SESSION_NAME"),
-        });
+        return Ok(Identity::Web { token_file, role_arn, session_name: env("AWS_ROLE_SESSION_NAME") });
     }
     match profile.map(profile_identity).transpose()?.flatten() {
         Some(identity) => Ok(identity),
@@ -182,7 +179,7 @@ fn profile_identity(profile: &Profile) -> Result<Option<Identity>> {
     let setting = |key: &str| profile.setting(key).map(str::to_owned);
     if let (Some(role_arn), Some(token_file)) = (setting("role_arn"), setting("web_identity_token_file")) {
         let session_name = setting("role_session_name");
-        return Ok(Some(Identity::WebIdentity { token_file, role_arn, session_name }));
+        return Ok(Some(Identity::Web { token_file, role_arn, session_name }));
     }
     // The SDKs prefer these to keys in the same profile; to sign as somebody else would be a surprise.
     const UNSUPPORTED: [&str; 5] =
@@ -264,7 +261,7 @@ fn as_identity(
                 None => builder,
             }
         }
-        Identity::WebIdentity { token_file, role_arn, session_name } => {
+        Identity::Web { token_file, role_arn, session_name } => {
             let builder = builder
                 .with_config(Key::WebIdentityTokenFile, token_file)
                 .with_config(Key::RoleArn, role_arn);

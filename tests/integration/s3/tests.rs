@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::prelude::{CsvReadOptions, SessionContext, col};
 use futures::future::join_all;
 use lacus::error::Error;
 use lacus::storage::{Location, PutOutcome, StoreOptions, Stores};
+use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
 
@@ -78,7 +81,7 @@ async fn objects_are_written_listed_read_and_deleted() {
 
     location.store.delete(&large).await.unwrap();
     assert_eq!(location.read(&large).await.unwrap(), None);
-    let refused = location.store.get(&outside.child("deep/lakes/x")).await.map_err(Error::from);
+    let refused = location.store.get(&Path::from("deep/lakes/x")).await.map_err(Error::from);
     assert!(matches!(refused, Err(Error::PermissionDenied(_))), "{refused:?}");
 }
 
@@ -172,6 +175,11 @@ async fn secrets_show_neither_in_errors_nor_in_debug_output() {
         assert!(matches!(error, Error::PermissionDenied(_)), "{error:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
     }
+    target.bucket = "no-such-bucket".to_owned();
+    target.secret_key = key;
+    let nowhere = open(&target, "lake", "");
+    let error = nowhere.list(&nowhere.prefix).await.unwrap_err();
+    assert!(matches!(&error, Error::FileNotFound(url) if *url == nowhere.url), "{error:?}");
     // Same bucket, other credentials, same runtime: the first location still works.
     assert!(location.list(&location.prefix).await.unwrap().is_empty());
 }
@@ -185,6 +193,22 @@ async fn a_location_keeps_its_limit_of_requests() {
     let puts = paths.iter().map(|path| location.put(path, "x".into()));
     assert!(join_all(puts).await.iter().all(Result::is_ok));
     assert_eq!((faults.requests(), faults.under_way_max()), (10, 2));
+}
+
+#[tokio::test]
+async fn datafusion_reads_through_the_registered_store() {
+    let target = S3Target::for_tests().await;
+    let folder = tempfile::tempdir().unwrap();
+    let options: StoreOptions = toml::from_str(&target.write_store_table(folder.path())).unwrap();
+    let context = SessionContext::new();
+    let stores = Stores::new(Handle::current(), 32);
+    let location = stores.open(&target.root(), folder.path(), &options, &context.runtime_env()).unwrap();
+    location.put(&location.child("t/month=1/a.csv"), "n\n1\n2\n".into()).await.unwrap();
+    location.put(&location.child("t/month=2/b.csv"), "n\n39\n".into()).await.unwrap();
+    let table = format!("{}{}", location.store_url, location.child("t/"));
+    let rows = context.read_csv(format!("{table}/"), CsvReadOptions::new()).await.unwrap();
+    let total = rows.aggregate(vec![], vec![sum(col("n"))]).unwrap().to_string().await.unwrap();
+    assert!(total.contains("| 42 "), "{total}");
 }
 
 /// A CPU runtime that is given no I/O driver at all can still use the store.
