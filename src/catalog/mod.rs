@@ -1,5 +1,7 @@
 //! Catalogs: names become tables, pinned once per statement.
 
+pub mod tpch;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
