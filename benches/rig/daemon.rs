@@ -35,7 +35,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
-            .env("RUST_LOG", "warn")
+            .env("LACUS_LOG", "warn")
             .spawn()?;
         let mut daemon = Self { child, address, _catalog: catalog };
         daemon.wait_until_ready()?;

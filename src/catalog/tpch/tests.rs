@@ -139,4 +139,4 @@ async fn sums_are_those_of_another_engine() {
 }
 
 const LINEITEM_SUMS: &str = "1536127.00|2152189760.47|3004.54|2420.51|60337552|3041002|1992-01-04|1998-12-25";
-const ORDERS_SUMS: &str = "";
+const ORDERS_SUMS: &str = "2127396830.02|11331746|225000|727364";
