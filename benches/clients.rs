@@ -8,6 +8,8 @@
 //! `slow` (memory while a slow client reads ten million rows). PostgreSQL runs where Debian's package
 //! is installed, as a private cluster. Settings: see `rig`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
+
 mod rig;
 
 use std::io::{Read, Write};
@@ -22,6 +24,8 @@ use rig::{Result, Settings, data, median, process};
 
 /// Seconds of `SELECT 1` with one number of connections.
 const SELECT_SECONDS: u64 = 5;
+/// A backend's time counts when the postmaster has seen it end.
+const SETTLE: Duration = Duration::from_millis(500);
 const SLOW_ROWS: usize = 10_000_000;
 const SLOW_LIMIT: Duration = Duration::from_secs(180);
 /// How much the slow client reads before it sleeps for [`SLOW_PAUSE`]: 25 MB a second at most.
@@ -144,11 +148,11 @@ fn measure_encoding(
 ) -> Result<()> {
     let sql = format!("SELECT * FROM {table}");
     let measured = |format: &str, read: &dyn Fn() -> Result<()>| -> Result<()> {
+        std::thread::sleep(SETTLE);
         let (before, begin) = (process::processor_time(pid)?, Instant::now());
         read()?;
         let elapsed = begin.elapsed().as_secs_f64();
-        // A backend's time counts when the postmaster has seen it end.
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(SETTLE);
         let spent = (process::processor_time(pid)? - before).as_secs_f64();
         println!("{name:>12}  {format:<16} {spent:>6.2} s CPU, {elapsed:>6.2} s elapsed");
         Ok(())

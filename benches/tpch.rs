@@ -8,6 +8,8 @@
 //! query: one cold run each, then the hot ones. A time is from the text leaving to the last row being
 //! read. The number of rows has to be the same for all. Settings: see `rig`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
+
 mod rig;
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +20,7 @@ use std::time::Instant;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use lacus::catalog::tpch::TABLES;
-use rig::daemon::Daemon;
+use rig::daemon::{self, Daemon};
 use rig::{Result, Settings, data, median, process};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -87,7 +89,7 @@ impl Contestant for Wire {
     }
 
     fn answer(&mut self, sql: &str) -> Result<usize> {
-        let messages = self.runtime.block_on(self.client.simple_query(sql))?;
+        let messages = self.runtime.block_on(self.client.simple_query(sql)).map_err(daemon::told)?;
         Ok(messages.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count())
     }
 }

@@ -49,7 +49,7 @@ impl Daemon {
     /// Opens a connection to the catalog `lake`, with the tables of the benchmark in its search path.
     pub async fn connect(&self) -> Result<Client> {
         let client = connect(self.address, "lake", "lacus").await?;
-        client.batch_execute(&format!("SET search_path TO {}", super::data::SCHEMA)).await?;
+        client.batch_execute(&format!("SET search_path TO {}", super::data::SCHEMA)).await.map_err(told)?;
         Ok(client)
     }
 
@@ -82,6 +82,14 @@ pub async fn connect(address: SocketAddr, database: &str, user: &str) -> Result<
     let (client, connection) = tokio_postgres::connect(&text, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// What the server said is wrong, which the driver's own message leaves out.
+pub fn told(error: tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(told) => format!("{}: {}", told.code().code(), told.message()),
+        None => error.to_string(),
+    }
 }
 
 /// A loopback address that nobody listens on at this moment.

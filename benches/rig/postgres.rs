@@ -49,9 +49,13 @@ impl Postgres {
         let address = free_address()?;
         let mut server = unprivileged("postgres")?;
         server.arg("-D").arg(&cluster).args(["-p", &address.port().to_string()]);
-        for setting in
-            ["listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=2GB", "jit=off"]
-        {
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "shared_buffers=2GB",
+            "autovacuum=off",
+            "jit=off",
+        ] {
             server.args(["-c", setting]);
         }
         let runner = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;

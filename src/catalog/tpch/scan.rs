@@ -40,6 +40,8 @@ pub(super) struct GenerateExec {
     columns: Arc<[usize]>,
     /// The most rows that a partition yields.
     limit: Option<usize>,
+    /// Of all rows and the output's columns; the planner asks often, and counting lines takes time.
+    statistics: Arc<Statistics>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -65,8 +67,10 @@ impl GenerateExec {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
+        let statistics = Arc::new(statistics::of_table(table, scale_factor).project(Some(&columns.to_vec())));
+        let properties = Arc::new(properties);
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { table, scale_factor, columns, limit, properties: Arc::new(properties), metrics })
+        Ok(Self { table, scale_factor, columns, limit, statistics, properties, metrics })
     }
 
     fn partition_count(&self) -> usize {
@@ -79,14 +83,13 @@ impl GenerateExec {
         Split { table: self.table, scale_factor: self.scale_factor, number, count }
     }
 
-    fn whole_statistics(&self) -> Result<Statistics> {
-        let whole = statistics::of_table(self.table, self.scale_factor).project(Some(&self.columns.to_vec()));
-        match (self.limit, self.partition_count()) {
-            (None, _) => Ok(whole),
-            (limit, 1) => whole.with_fetch(limit, 0, 1),
-            // Each partition stops at the limit by itself, so that the sum is only bounded.
-            (limit, _) => Ok(whole.with_fetch(limit, 0, 1)?.to_inexact()),
-        }
+    fn whole_statistics(&self) -> Result<Arc<Statistics>> {
+        let Some(limit) = self.limit else {
+            return Ok(Arc::clone(&self.statistics));
+        };
+        let limited = self.statistics.as_ref().clone().with_fetch(Some(limit), 0, 1)?;
+        // Several partitions stop at the limit each by itself, so that the sum is only bounded.
+        Ok(Arc::new(if self.partition_count() == 1 { limited } else { limited.to_inexact() }))
     }
 }
 
@@ -169,7 +172,7 @@ impl ExecutionPlan for GenerateExec {
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
         let Some(partition) = args.partition() else {
-            return Ok(Arc::new(self.whole_statistics()?));
+            return self.whole_statistics();
         };
         let split = statistics::of_split(self.split(partition)).project(Some(&self.columns.to_vec()));
         Ok(Arc::new(split.with_fetch(self.limit, 0, 1)?))

@@ -1,3 +1,5 @@
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::context::SessionContext;
 use datafusion::prelude::SessionConfig;
@@ -12,6 +14,12 @@ fn tiny(partitions: usize) -> SessionContext {
         context.register_table(name, table).unwrap();
     }
     context
+}
+
+/// All rows of a query as one batch.
+async fn table_of(context: &SessionContext, sql: &str) -> RecordBatch {
+    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+    concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
 async fn rows(context: &SessionContext, sql: &str) -> String {
@@ -92,7 +100,7 @@ async fn partitions_hold_the_same_rows_as_the_whole() {
         "SELECT * FROM orders ORDER BY o_orderkey",
         "SELECT * FROM partsupp ORDER BY ps_partkey, ps_suppkey",
     ] {
-        assert_eq!(rows(&serial, sql).await, rows(&parallel, sql).await, "{sql}");
+        assert_eq!(table_of(&serial, sql).await, table_of(&parallel, sql).await, "{sql}");
     }
     let plan =
         parallel.sql("SELECT l_tax FROM lineitem").await.unwrap().create_physical_plan().await.unwrap();
