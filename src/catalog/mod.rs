@@ -15,6 +15,8 @@ pub mod state;
 pub mod tpch;
 pub mod transaction;
 
+pub mod tpch;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
