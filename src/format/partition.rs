@@ -156,13 +156,17 @@ impl PartitionField {
     /// # Errors
     /// [`Error::Internal`] when `value` is not of the transform's result type.
     pub fn path_segment(&self, value: &ScalarValue) -> Result<String> {
-        let text = self.transform.display(value)?;
-        let mut segment = format!("{}={}", percent_encode(&self.name), percent_encode(&text));
+        let mut segment = self.segment_of(&self.transform.display(value)?);
         if segment.len() > SEGMENT_BYTES_MAX {
             let cut = segment[..SEGMENT_BYTES_MAX].rfind('%').filter(|at| at + 3 > SEGMENT_BYTES_MAX);
             segment.truncate(cut.unwrap_or(SEGMENT_BYTES_MAX));
         }
         Ok(segment)
+    }
+
+    /// Returns the `name=value` of a value that is written as `text`, percent-encoded and not cut.
+    pub fn segment_of(&self, text: &str) -> String {
+        format!("{}={}", percent_encode(&self.name), percent_encode(text))
     }
 }
 
