@@ -3,6 +3,7 @@
 //! A format answers "which files" and makes "these files" durable; reading them is `scan`, writing
 //! them is `sink`.
 
+pub mod iceberg;
 pub mod partition;
 
 use std::sync::Arc;
