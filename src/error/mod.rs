@@ -107,6 +107,8 @@ pub enum Error {
     Storage(String),
     #[error("file \"{path}\" is corrupt: {reason}")]
     CorruptFile { path: String, reason: String },
+    #[error("\"{path}\" cannot be read as a table: {reason}")]
+    InvalidTable { path: String, reason: String },
     #[error("file \"{0}\" does not exist")]
     FileNotFound(String),
     #[error("bad value in a data file: {0}")]
@@ -164,6 +166,7 @@ impl Error {
             Self::CommitConflict { .. } => "40001",
             Self::Storage(_) => "58030",
             Self::CorruptFile { .. } => "58P01",
+            Self::InvalidTable { .. } => "42P16",
             Self::FileNotFound(_) => "58P01",
             Self::BadData(_) => "22P04",
             Self::Config(_) => "F0000",
