@@ -15,6 +15,8 @@ mod partitions;
 mod recent;
 mod sample;
 pub mod statistics;
+#[cfg(test)]
+pub mod testing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -7,20 +7,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use datafusion::catalog::Session;
 use datafusion::common::{HashMap, Result as DataFusionResult, TableReference};
-use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
 use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
 use datafusion::execution::cache::{Cache, CacheEntryInfo};
-use object_store::ObjectMeta;
 use object_store::path::Path;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use object_store::{ObjectMeta, ObjectStoreExt};
+use parquet::file::FOOTER_SIZE;
+use parquet::file::metadata::{FooterTail, ParquetMetaData, ParquetMetaDataReader};
 
 use crate::error::{Error, Result};
 use crate::storage::Location;
 
 /// Bytes that are read from the end of a file at once; a longer footer costs a second request.
-pub const FOOTER_BYTES: usize = 64 * 1024;
+pub const FOOTER_BYTES: u64 = 64 * 1024;
 
 /// Reads footers of one location's files, through the runtime's cache.
 #[derive(Debug)]
@@ -42,14 +44,47 @@ impl<'a> Footers<'a> {
     /// # Errors
     /// [`Error::CorruptFile`] when the file is cut off, or no Parquet file.
     pub async fn footer(&self, object: &ObjectMeta) -> Result<Arc<ParquetMetaData>> {
+        if let Some(known) = self.known(object) {
+            return Ok(known);
+        }
+        let footer = self.read(object).await.map_err(|error| in_file(self.location, object, error))?;
+        let footer = Arc::new(footer);
+        let entry = Arc::new(CachedParquetMetaData::new(Arc::clone(&footer)));
+        self.cache.put(&object.location, CachedFileMetadataEntry::new(object.clone(), entry));
+        Ok(footer)
+    }
+
+    fn known(&self, object: &ObjectMeta) -> Option<Arc<ParquetMetaData>> {
         self.forget_replaced(object);
-        DFParquetMetadata::new(&self.location.store, object)
-            .with_metadata_size_hint(Some(FOOTER_BYTES))
-            .with_file_metadata_cache(Some(Arc::clone(&self.cache)))
-            .with_page_index_policy(Some(PageIndexPolicy::Skip))
-            .fetch_metadata()
-            .await
-            .map_err(|error| in_file(self.location, object, error))
+        let known = self.cache.get(&object.location).filter(|known| known.is_valid_for(object))?;
+        let parquet = known.file_metadata.as_any().downcast_ref::<CachedParquetMetaData>()?;
+        Some(Arc::clone(parquet.parquet_metadata()))
+    }
+
+    /// Checks the length that the tail claims, which parquet's own reader subtracts unchecked.
+    async fn read(&self, object: &ObjectMeta) -> Result<ParquetMetaData> {
+        let tail_bytes = FOOTER_BYTES.min(object.size);
+        let tail = self.range(object, object.size - tail_bytes..object.size).await?;
+        let last = tail.last_chunk().ok_or_else(|| corrupt("it is shorter than 8 bytes"))?;
+        let claimed = FooterTail::try_new(last)?;
+        let length = claimed.metadata_length() as u64;
+        if claimed.is_encrypted_footer() {
+            return Err(Error::Unsupported("encrypted Parquet files".to_owned()));
+        }
+        let end = object.size - FOOTER_SIZE as u64;
+        let begin =
+            end.checked_sub(length).ok_or_else(|| corrupt("its footer claims to be longer than the file"))?;
+        let footer = match begin.checked_sub(object.size - tail_bytes) {
+            Some(skip) => {
+                tail.slice(usize::try_from(skip).expect("within the tail")..tail.len() - FOOTER_SIZE)
+            }
+            None => self.range(object, begin..end).await?,
+        };
+        Ok(ParquetMetaDataReader::decode_metadata(&footer)?)
+    }
+
+    async fn range(&self, object: &ObjectMeta, range: std::ops::Range<u64>) -> Result<Bytes> {
+        Ok(self.location.store.get_range(&object.location, range).await?)
     }
 
     /// A file that was replaced within a second by one of the same size differs in its tag alone,
@@ -60,6 +95,10 @@ impl<'a> Footers<'a> {
             self.cache.remove(&object.location);
         }
     }
+}
+
+fn corrupt(reason: &str) -> Error {
+    Error::CorruptFile { path: "unknown".to_owned(), reason: reason.to_owned() }
 }
 
 /// The error of reading `object`, with its URL where the file is at fault.

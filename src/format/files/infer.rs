@@ -88,7 +88,7 @@ impl Inference {
             .buffered(CONCURRENCY)
             .try_collect()
             .await?;
-        let Some(longest) = headers.iter().max_by_key(|header| header.len()) else { return Ok(false) };
+        let Some(longest) = headers.iter().rev().max_by_key(|header| header.len()) else { return Ok(false) };
         let stranger = headers.iter().position(|header| !longest.starts_with(header));
         if let Some(stranger) = stranger {
             let reason = format!(
