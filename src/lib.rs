@@ -8,6 +8,7 @@ pub mod telemetry;
 pub mod storage;
 pub mod runtime;
 pub mod format;
+pub mod scan;
 pub mod sink;
 pub mod catalog;
 pub mod access;

@@ -120,6 +120,8 @@ pub enum Error {
     Storage(String),
     #[error("file \"{path}\" is corrupt: {reason}")]
     CorruptFile { path: String, reason: String },
+    #[error("\"{path}\" cannot be read as a table: {reason}")]
+    InvalidTable { path: String, reason: String },
     #[error("file \"{0}\" does not exist")]
     FileNotFound(String),
     #[error("bad value in a data file: {0}")]
@@ -183,6 +185,7 @@ impl Error {
             Self::CommitUnknown(_) => "08007",
             Self::Storage(_) => "58030",
             Self::CorruptFile { .. } => "58P01",
+            Self::InvalidTable { .. } => "42P16",
             Self::FileNotFound(_) => "58P01",
             Self::BadData(_) => "22P04",
             Self::Config(_) => "F0000",
