@@ -1,0 +1,3 @@
+//! The doors: listeners and protocols.
+
+pub mod pg;

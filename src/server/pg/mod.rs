@@ -1,0 +1,5 @@
+//! The PostgreSQL protocol.
+
+pub mod encode;
+pub mod parameter;
+pub mod types;
