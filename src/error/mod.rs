@@ -38,6 +38,14 @@ pub enum Error {
     #[error("{0}")]
     InvalidText(String),
     #[error("{0}")]
+    InvalidDatetime(String),
+    #[error("{0}")]
+    DatetimeOverflow(String),
+    #[error("{0}")]
+    InvalidBinary(String),
+    #[error("{0}")]
+    InvalidEncoding(String),
+    #[error("{0}")]
     InvalidParameter(String),
     #[error("{0}")]
     UndefinedParameter(String),
@@ -149,6 +157,10 @@ impl Error {
             Self::WrongObjectType { .. } => "42809",
             Self::DatatypeMismatch(_) => "42804",
             Self::InvalidText(_) => "22P02",
+            Self::InvalidDatetime(_) => "22007",
+            Self::DatetimeOverflow(_) => "22008",
+            Self::InvalidBinary(_) => "22P03",
+            Self::InvalidEncoding(_) => "22021",
             Self::InvalidParameter(_) => "22023",
             Self::UndefinedParameter(_) => "42P02",
             Self::UnknownSetting(_) => "42704",

@@ -4,3 +4,6 @@ pub mod limits;
 pub mod listener;
 pub mod pg;
 pub mod tls;
+//! The doors: listeners and protocols.
+
+pub mod pg;

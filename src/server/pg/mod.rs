@@ -9,3 +9,8 @@ pub mod stream;
 
 #[cfg(test)]
 mod tests;
+//! The PostgreSQL protocol.
+
+pub mod encode;
+pub mod parameter;
+pub mod types;
