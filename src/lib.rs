@@ -5,4 +5,5 @@
 pub mod catalog;
 pub mod error;
 pub mod format;
+pub mod function;
 pub mod storage;
