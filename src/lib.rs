@@ -15,3 +15,4 @@ pub mod catalog;
 pub mod access;
 pub mod engine;
 pub mod server;
+pub mod cli;

@@ -81,8 +81,6 @@ pub enum Error {
     // The protocol.
     #[error("{0}")]
     Protocol(String),
-    #[error("{0}")]
-    InvalidEncoding(String),
     #[error("canceling authentication due to timeout")]
     AuthenticationTimeout,
     #[error("connection to the client lost: {0}")]
@@ -177,7 +175,6 @@ impl Error {
             Self::AuthenticationFailed(_) => "28P01",
             Self::InvalidAuthorization(_) => "28000",
             Self::Protocol(_) => "08P01",
-            Self::InvalidEncoding(_) => "22021",
             Self::AuthenticationTimeout => "57014",
             Self::ConnectionLost(_) => "08006",
             Self::StatementNotFound(_) => "26000",

@@ -1,9 +1,7 @@
-//! The server: what stands between an accepted socket and a session.
+//! The server: listeners, limits and protocols.
 
+pub mod http;
 pub mod limits;
 pub mod listener;
 pub mod pg;
 pub mod tls;
-//! The doors: listeners and protocols.
-
-pub mod pg;
