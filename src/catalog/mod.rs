@@ -1,5 +1,10 @@
 //! Catalogs: names become tables, pinned once per statement.
 
+pub mod declared;
+pub mod definition;
+pub mod discovery;
+pub mod files_function;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;

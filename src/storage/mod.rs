@@ -51,3 +51,8 @@ impl Location {
         Ok(self.child(relative))
     }
 }
+
+/// How to reach a store.
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreOptions {}
