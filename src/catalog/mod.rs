@@ -17,6 +17,11 @@ pub mod transaction;
 
 pub mod tpch;
 
+pub mod declared;
+pub mod definition;
+pub mod discovery;
+pub mod files_function;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;

@@ -4,14 +4,17 @@
 //! which columns it has, and answers with a [`Snapshot`]. Names that begin with `_` or `.` are not
 //! data, on any level below the table. Which of the files a query reads is decided in `scan`.
 
+mod csv;
 pub mod extension;
 pub mod footers;
 pub mod hive;
 mod infer;
+mod lines;
 pub mod listing;
 mod merge;
 pub mod options;
 mod partitions;
+mod pattern;
 mod recent;
 mod sample;
 pub mod statistics;
@@ -23,13 +26,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use object_store::ObjectMeta;
-use object_store::path::Path;
 
 use self::extension::{Compression, Extension, FileKind, is_hidden, recognise};
 use self::infer::{Inference, Inferred, Question};
 use self::listing::{Listing, ListingLimits, Listings};
 use self::options::ReadOptions;
 use self::partitions::{PartitionColumns, columns_in_paths};
+pub use self::pattern::FilePattern;
 use self::recent::Recent;
 use super::{DataFile, Snapshot};
 use crate::error::{Error, Result};
@@ -39,18 +42,6 @@ use crate::storage::Location;
 const LAYOUTS_MAX: usize = 4096;
 /// CSV files whose header lines are remembered.
 const HEADERS_MAX: usize = 50_000;
-
-/// Where the files of a table lie, within the store of a location.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum FilePattern {
-    /// Everything below a folder.
-    Folder(Path),
-    /// One object; a folder, where there is no such object.
-    File(Path),
-    /// The objects below `base` whose path from there matches `pattern`: `*` and `?` stay within one
-    /// name, `**` spans folders, `[ab]` is one of these.
-    Glob { base: Path, pattern: String },
-}
 
 /// Where partition columns come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -91,15 +82,6 @@ impl FileSet {
             columns: None,
             partitions: Partitions::default(),
             options: ReadOptions::default(),
-        }
-    }
-}
-
-impl FilePattern {
-    /// The folder, or the file, below which all files of the table lie.
-    pub fn base(&self) -> &Path {
-        match self {
-            Self::Folder(path) | Self::File(path) | Self::Glob { base: path, .. } => path,
         }
     }
 }
@@ -251,7 +233,7 @@ fn compiled(pattern: &str) -> Result<glob::Pattern> {
 /// How the bytes of a file are to be read; `None` where it is no data file of this set.
 fn extension_of(set: &FileSet, object: &ObjectMeta) -> Option<Extension> {
     let named = object.location.filename().and_then(recognise);
-    let chosen_by_name = set.file_extension.is_some() || !matches!(set.pattern, FilePattern::Folder(_));
+    let chosen_by_name = set.file_extension.is_some() || set.pattern.names(&object.location);
     let kind = match (set.kind, named) {
         (None, named) => named?.kind,
         (Some(wanted), Some(named)) if named.kind == wanted => wanted,

@@ -135,3 +135,8 @@ impl Location {
         Ok(true)
     }
 }
+
+/// How to reach a store.
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreOptions {}

@@ -7,10 +7,10 @@ use datafusion::config::{CsvOptions, JsonOptions};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::file_format::avro::AvroFormat;
-use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 
+use super::csv::Csv;
 use super::extension::{Extension, FileKind};
 use crate::error::{Error, Result};
 
@@ -71,7 +71,7 @@ impl ReadOptions {
             FileKind::Parquet => {
                 Arc::new(ParquetFormat::default().with_options(state.default_table_options().parquet))
             }
-            FileKind::Csv => Arc::new(CsvFormat::default().with_options(self.csv(extension, ragged))),
+            FileKind::Csv => Arc::new(Csv::new(self.csv(extension, ragged), self.null_regex())),
             FileKind::Json => {
                 let options = JsonOptions {
                     compression: extension.compression.into(),
@@ -90,6 +90,14 @@ impl ReadOptions {
         self.delimiter.unwrap_or(if extension.tabs { b'\t' } else { b',' })
     }
 
+    /// Matches the words that stand for null, and nothing else.
+    fn null_regex(&self) -> Option<regex::Regex> {
+        let words = self.nulls.as_ref()?;
+        let escaped: Vec<_> = words.iter().map(|word| regex::escape(word)).collect();
+        let pattern = format!("^(?:{})$", escaped.join("|"));
+        Some(regex::Regex::new(&pattern).expect("escaped words are a valid expression"))
+    }
+
     fn csv(&self, extension: Extension, ragged: bool) -> CsvOptions {
         CsvOptions {
             has_header: Some(self.has_header()),
@@ -97,7 +105,7 @@ impl ReadOptions {
             quote: self.quote.unwrap_or(b'"'),
             escape: self.escape,
             comment: self.comment,
-            null_regex: self.nulls.as_ref().map(|words| exactly(words)),
+            null_regex: self.null_regex().map(|words| words.as_str().to_owned()),
             newlines_in_values: Some(self.newlines_in_values.unwrap_or(true)),
             compression: extension.compression.into(),
             schema_infer_max_rec: Some(INFER_ROWS_MAX),
@@ -127,23 +135,6 @@ fn boolean(name: &str, value: &str) -> Result<bool> {
     }
 }
 
-/// A regular expression that matches the `words` and nothing else.
-fn exactly(words: &[String]) -> String {
-    let escaped: Vec<_> = words.iter().map(|word| regex_escaped(word)).collect();
-    format!("^(?:{})$", escaped.join("|"))
-}
-
-fn regex_escaped(word: &str) -> String {
-    let mut escaped = String::with_capacity(word.len());
-    for character in word.chars() {
-        if r"\.+*?()|[]{}^$#&-~".contains(character) {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +146,10 @@ mod tests {
         options.nulls = Some(vec!["N/A".to_owned(), "a.b".to_owned()]);
         options.set("header", "off").unwrap();
         assert_eq!((options.delimiter, options.has_header()), (Some(b'\t'), false));
-        assert_eq!(exactly(options.nulls.as_ref().unwrap()), "^(?:N/A|a\\.b)$");
+        let nulls = options.null_regex().unwrap();
+        assert!(
+            nulls.is_match("N/A") && nulls.is_match("a.b") && !nulls.is_match("axb") && !nulls.is_match("")
+        );
         assert!(options.set("delim", "||").is_err());
         assert!(options.set("colour", "red").is_err());
     }
