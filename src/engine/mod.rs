@@ -67,7 +67,7 @@ pub fn base_state(config: &Config, env: Arc<RuntimeEnv>) -> SessionState {
 ///
 /// # Errors
 /// What is wrong with the catalogs' files, and what the machine refuses.
-pub async fn start(config: Arc<Config>, io: tokio::runtime::Handle) -> Result<Arc<Engine>> {
+pub fn start(config: Arc<Config>, io: tokio::runtime::Handle) -> Result<Arc<Engine>> {
     let runtime = Arc::new(Runtime::start(&config, io)?);
     let state = base_state(&config, Arc::clone(&runtime.env));
     let catalogs = Arc::new(Catalogs::load(&config, &runtime, state)?);

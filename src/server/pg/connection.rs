@@ -85,13 +85,14 @@ impl Connection {
             return;
         }
         loop {
+            let idle_too_long = self.idle_too_long();
             let message = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
                     self.stream.refuse(&Error::Shutdown).await;
                     return;
                 }
-                () = self.idle_too_long() => {
+                () = idle_too_long => {
                     let message = "terminating connection due to idle-in-transaction timeout".to_owned();
                     self.stream.refuse(&Error::IdleInTransaction(message)).await;
                     return;
@@ -126,11 +127,16 @@ impl Connection {
     }
 
     /// Resolves when the client has left a transaction open for longer than it may.
-    async fn idle_too_long(&self) {
-        let limit = self.session.settings.duration("idle_in_transaction_session_timeout");
-        match limit.filter(|_| self.session.status() != b'I') {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
+    fn idle_too_long(&self) -> impl Future<Output = ()> + use<> {
+        let limit = match self.session.status() {
+            b'I' => None,
+            _ => self.session.settings.duration("idle_in_transaction_session_timeout"),
+        };
+        async move {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -235,7 +241,7 @@ impl Connection {
             Outcome::Rows(rows) => {
                 let formats = text_formats(&rows.schema);
                 self.stream.write_raw(&row_description(&rows.schema, &formats)?);
-                let options = self.encode_options();
+                let options = self.encode_options()?;
                 let started = Cursor::start(rows, &formats, &options);
                 let mut cursor = watched(&self.stream, &cancel, started).await?;
                 let sent = self.send_rows(&mut cursor, usize::MAX).await?;
@@ -276,9 +282,15 @@ impl Connection {
     }
 
     /// How values are written under this session's settings.
-    pub(super) fn encode_options(&self) -> EncodeOptions {
+    pub(super) fn encode_options(&self) -> Result<EncodeOptions> {
         let settings = &self.session.settings;
-        EncodeOptions::of_settings(|name| settings.text(name))
+        Ok(EncodeOptions {
+            time_zone: settings.text("TimeZone").parse()?,
+            date_style: settings.text("DateStyle").parse()?,
+            interval_style: settings.text("IntervalStyle").parse()?,
+            bytea_output: settings.text("bytea_output").parse()?,
+            extra_float_digits: settings.text("extra_float_digits").parse().unwrap_or(1),
+        })
     }
 
     /// Tells the client which of its settings have changed.

@@ -14,7 +14,7 @@ use pgwire::messages::response::EmptyQueryResponse;
 
 use super::cancel::CancelKey;
 use super::connection::{Connection, watched};
-use super::encode::row_description;
+use super::encode::{TimeZone, row_description};
 use super::parameter::decode_parameter;
 use super::portal::{Cursor, Portal, Progress, text_formats};
 use super::types::{Format, arrow_type, pg_type_of};
@@ -58,7 +58,8 @@ impl Connection {
         if self.portals.len() >= limit && !self.portals.contains_key(&name) {
             return Err(Error::LimitExceeded(format!("a session can hold {limit} portals")));
         }
-        let values = values(&prepared, &message.parameter_format_codes, &message.parameters)?;
+        let zone = self.session.settings.text("TimeZone").parse()?;
+        let values = values(&prepared, &message.parameter_format_codes, &message.parameters, &zone)?;
         let columns = prepared.schema.as_ref().map_or(0, |schema| schema.fields().len());
         let formats = Format::spread(&message.result_column_format_codes, columns)?;
         let portal = Portal { prepared, values, formats, progress: Progress::Ready };
@@ -132,7 +133,7 @@ impl Connection {
                 if portal.formats.len() != columns {
                     return Err(Error::Unsupported("cached plan must not change result type".to_owned()));
                 }
-                let options = self.encode_options();
+                let options = self.encode_options()?;
                 let started = Cursor::start(rows, &portal.formats, &options);
                 let cursor = watched(&self.stream, &cancel, started).await?;
                 self.fetch(cursor, rows_max).await
@@ -189,7 +190,12 @@ fn parameter_oids(prepared: &Prepared) -> Vec<u32> {
     prepared.parameters.iter().enumerate().map(oid).collect()
 }
 
-fn values(prepared: &Arc<Prepared>, codes: &[i16], given: &[Option<Bytes>]) -> Result<Vec<ScalarValue>> {
+fn values(
+    prepared: &Arc<Prepared>,
+    codes: &[i16],
+    given: &[Option<Bytes>],
+    zone: &TimeZone,
+) -> Result<Vec<ScalarValue>> {
     let wanted = &prepared.parameters;
     if given.len() != wanted.len() {
         return Err(Error::Protocol(format!(
@@ -202,7 +208,7 @@ fn values(prepared: &Arc<Prepared>, codes: &[i16], given: &[Option<Bytes>]) -> R
     let oids = parameter_oids(prepared);
     let mut values = Vec::with_capacity(wanted.len());
     for (index, bytes) in given.iter().enumerate() {
-        values.push(decode_parameter(&wanted[index], oids[index], formats[index], bytes.as_deref())?);
+        values.push(decode_parameter(&wanted[index], oids[index], formats[index], bytes.as_deref(), zone)?);
     }
     Ok(values)
 }
