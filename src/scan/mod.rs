@@ -182,3 +182,6 @@ fn summed(snapshot: &Snapshot, files: &[DataFile]) -> DataFusionResult<Statistic
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod formats_tests;

@@ -72,8 +72,8 @@ fn numeric(arguments: &[u8]) -> Option<DataType> {
     let fits = precision > 0 && i16::from(scale) <= i16::from(precision);
     match precision {
         _ if !fits => None,
-        ..=38 => Some(DataType::Decimal128(precision, scale)),
-        ..=DIGITS_MAX => Some(DataType::Decimal256(precision, scale)),
+        1..=38 => Some(DataType::Decimal128(precision, scale)),
+        39..=DIGITS_MAX => Some(DataType::Decimal256(precision, scale)),
         _ => None,
     }
 }

@@ -112,7 +112,9 @@ impl Inference {
         let ends = line_ends(question);
         let compression = question.extension.compression;
         let lines = first_lines(question.location, object, compression, ends, HEADER_BYTES).await?;
-        let schema = schema_of(question, object, ends.first_of(&lines), true).await?;
+        // With comments, the header is not always the first line.
+        let head = if question.options.comment.is_some() { lines } else { ends.first_of(&lines) };
+        let schema = schema_of(question, object, head, true).await?;
         let header: Arc<[String]> = schema.fields().iter().map(|field| field.name().clone()).collect();
         self.lock().keep(key, Arc::clone(&header), 1);
         Ok(header)
@@ -229,7 +231,11 @@ async fn binary(question: &Question<'_>) -> Result<Schema> {
                 let (store, head) = in_memory(head_of(question.location, object).await?).await?;
                 format.infer_schema(question.state, &store, &[head]).await
             }
-            _ => format.infer_schema(question.state, &question.location.store, &[object.clone()]).await,
+            _ => {
+                format
+                    .infer_schema(question.state, &question.location.store, std::slice::from_ref(object))
+                    .await
+            }
         };
         let found = found.map_err(|error| corrupt(question, object, error.into()))?;
         schemas.push(found.as_ref().clone());

@@ -92,14 +92,20 @@ pub struct TestLake {
     pub context: SessionContext,
 }
 
-impl TestLake {
-    pub fn new() -> Self {
+impl Default for TestLake {
+    fn default() -> Self {
         let store = Arc::new(Counting::default());
         let config = SessionConfig::new().with_target_partitions(2);
         let context = SessionContext::new_with_config(config);
         let location = location("mem://bucket/", "lake", Arc::clone(&store) as Arc<dyn ObjectStore>);
         context.runtime_env().register_object_store(location.store_url.as_ref(), Arc::clone(&location.store));
         Self { store, location, context }
+    }
+}
+
+impl TestLake {
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Puts `bytes` at `path` below the root.
