@@ -2,8 +2,17 @@
 //!
 //! The modules stand in one total order; each uses only those above it in this list.
 
-pub mod catalog;
 pub mod error;
-pub mod format;
-pub mod sink;
+pub mod config;
+pub mod telemetry;
 pub mod storage;
+pub mod runtime;
+pub mod function;
+pub mod format;
+pub mod scan;
+pub mod sink;
+pub mod catalog;
+pub mod access;
+pub mod engine;
+pub mod server;
+pub mod cli;
