@@ -12,6 +12,7 @@ pub mod format;
 pub mod scan;
 pub mod sink;
 pub mod catalog;
+pub mod system;
 pub mod access;
 pub mod engine;
 pub mod server;

@@ -15,13 +15,6 @@ pub mod state;
 pub mod tpch;
 pub mod transaction;
 
-pub mod tpch;
-
-pub mod declared;
-pub mod definition;
-pub mod discovery;
-pub mod files_function;
-
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;

@@ -204,7 +204,7 @@ impl Catalogs {
     /// # Errors
     /// [`Error::PermissionDenied`] for files that lie under no root.
     pub async fn read_files(&self, database: &str, call: &FilesCall<'_>) -> Result<Snapshot> {
-        files_function::snapshot(&self.files, &self.state, self.readable(database), call).await
+        files_function::snapshot(&self.state, &self.files, self.readable(database), call).await
     }
 
     /// Where a COPY TO writes.

@@ -58,6 +58,11 @@ pub fn scale_factor(schema: &str) -> Option<f64> {
     (SCALE_FACTOR_MIN..=SCALE_FACTOR_MAX).contains(&factor).then_some(factor)
 }
 
+/// Finds a table by the names that SQL uses.
+pub fn named(schema: &str, name: &str) -> Option<Arc<dyn TableProvider>> {
+    table(scale_factor(schema)?, name)
+}
+
 /// Makes the table `name` at a scale factor; `None` for other names and for factors out of bounds.
 ///
 /// Costs nothing: rows are made by the scan, as they are read.

@@ -8,6 +8,7 @@
 mod create;
 mod session;
 
+pub(super) use create::refuse_options;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;

@@ -5,6 +5,7 @@
 //! under a root that the configuration allows. What is planned can only read.
 
 mod context;
+mod file_call;
 mod relations;
 
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast;
+use futures::future::BoxFuture;
 
 use super::dialect;
 use super::statement::Name;
-use crate::catalog::transaction::Transaction;
+use crate::catalog::transaction::{Found, Transaction};
 use crate::error::{Error, Result};
 use crate::function::SessionFacts;
 use context::Tables;
@@ -63,7 +65,17 @@ impl Planner {
         self.query_at(query, parameters, 0).await
     }
 
-    async fn query_at(
+    /// Boxed, because a view's query is planned inside of its reader's.
+    fn query_at<'a>(
+        &'a self,
+        query: ast::Query,
+        parameters: &'a [Option<DataType>],
+        depth: usize,
+    ) -> BoxFuture<'a, Result<LogicalPlan>> {
+        Box::pin(self.plan_at(query, parameters, depth))
+    }
+
+    async fn plan_at(
         &self,
         query: ast::Query,
         parameters: &[Option<DataType>],
@@ -131,6 +143,15 @@ impl Planner {
         Err(Error::SchemaNotFound(missing))
     }
 
+    /// The relation that a name means.
+    ///
+    /// # Errors
+    /// [`Error::TableNotFound`] and what lookup finds wrong.
+    pub async fn provider(&self, name: &Name) -> Result<Found> {
+        let found = self.lookup(name).await?;
+        found.map(|(_, found)| found).ok_or_else(|| Error::TableNotFound(name.to_string()))
+    }
+
     fn options(&self) -> ParserOptions {
         let options = &self.state.config_options().sql_parser;
         ParserOptions::new()
@@ -141,6 +162,11 @@ impl Planner {
             .with_collect_spans(false)
             .with_default_null_ordering(options.default_null_ordering.as_str().into())
     }
+}
+
+/// A planner's context for expressions that stand alone.
+pub(super) fn no_tables(state: &SessionState) -> Tables<'_> {
+    Tables::new(state)
 }
 
 /// Parameter types of a plan in order, `$1` first; what nothing tells is text.

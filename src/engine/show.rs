@@ -16,11 +16,11 @@ use super::parse;
 use super::plan::FullName;
 use super::session::Session;
 use super::settings::SETTINGS;
-use super::statement::{Name, Show, Statement};
+use super::statement::{Show, Statement};
 use crate::catalog::transaction::Found;
 use crate::catalog::{Browse, Relation, RelationKind};
 use crate::error::{Error, Result};
-use crate::function::types::sql_name;
+use crate::function::types;
 
 /// The query that a statement stands for: itself, or a listing's.
 ///
@@ -201,6 +201,12 @@ pub fn constant(state: &SessionState, expr: &ast::Expr, ty: &DataType) -> Result
         ColumnarValue::Scalar(value) => Ok(value),
         ColumnarValue::Array(_) => Err(Error::InvalidParameter("a parameter must be a constant".to_owned())),
     }
+}
+
+/// The SQL name of a column's type.
+fn sql_name(field: &Field) -> String {
+    let (oid, modifier) = types::of_field(field);
+    types::format_type(oid, Some(modifier))
 }
 
 fn columns(names: &[&str]) -> SchemaRef {

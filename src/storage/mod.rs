@@ -109,34 +109,3 @@ mod tests {
         }
     }
 }
-
-/// Placeholder until the storage branch is merged.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-pub struct StoreOptions {}
-
-/// Placeholder until the storage branch is merged.
-#[derive(Debug)]
-pub enum PutOutcome {
-    Created,
-    Exists,
-    Ambiguous(Error),
-}
-impl Location {
-    pub async fn read(&self, _: &Path) -> Result<Option<bytes::Bytes>> {
-        Ok(None)
-    }
-    pub async fn put_if_absent(&self, _: &Path, _: bytes::Bytes) -> Result<PutOutcome> {
-        Ok(PutOutcome::Created)
-    }
-    pub async fn list_children(&self, _: &Path) -> Result<(Vec<String>, Vec<object_store::ObjectMeta>)> {
-        Ok((vec![], vec![]))
-    }
-    pub async fn probe_create_race(&self, _: &Path) -> Result<bool> {
-        Ok(true)
-    }
-}
-
-/// How to reach a store.
-#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreOptions {}

@@ -187,7 +187,10 @@ impl Source<'_> {
     }
 }
 
-/// The expression that a column's `DEFAULT` gives, which no table stores yet.
+/// Whether a column may be null, where its definition asks for nothing that no table stores yet.
+///
+/// # Errors
+/// [`Error::Unsupported`] names the option.
 pub(crate) fn refuse_options(column: &ast::ColumnDef) -> Result<bool> {
     let mut nullable = true;
     for option in &column.options {

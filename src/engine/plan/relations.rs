@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::context::Tables;
 use super::{FullName, Planner};
 use crate::catalog::Browse;
-use crate::catalog::files_function::{self, FileCall};
+use super::file_call::FileCall;
 use crate::catalog::log::ViewRecord;
 use crate::catalog::transaction::Found;
 use crate::engine::parse;
@@ -89,7 +89,7 @@ impl Planner {
             database: full.catalog.clone(),
             search_path: view.search_path.clone(),
         };
-        let mut plan = Box::pin(planner.query_at(*query, &[], depth + 1)).await?;
+        let mut plan = planner.query_at(*query, &[], depth + 1).await?;
         let columns = plan.schema().columns();
         if columns.len() < view.columns.len() {
             return Err(Error::Planning(format!("view \"{full}\" has lost columns: a table below it has changed")));
@@ -106,7 +106,7 @@ impl Planner {
             return Err(error);
         }
         for (name, call) in calls.found {
-            let table = self.transaction.files(&self.database, &call).await?;
+            let table = self.transaction.files(&self.database, &call.borrowed()).await?;
             tables.add(TableReference::bare(name), provider_as_source(table));
         }
         Ok(())
@@ -124,7 +124,7 @@ impl VisitorMut for FileCalls {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
         let TableFactor::Table { name, args, alias, .. } = factor else { return ControlFlow::Continue(()) };
-        let call = match files_function::call_of(name, args.as_ref()) {
+        let call = match FileCall::of(name, args.as_ref()) {
             Ok(Some(call)) => call,
             Ok(None) => return ControlFlow::Continue(()),
             Err(error) => return ControlFlow::Break(error),
