@@ -13,6 +13,7 @@ use arrow::array::types::{
 use arrow::array::{Array, ArrayRef, AsArray, GenericByteBuilder, GenericByteViewArray, RecordBatch};
 use arrow::compute::{CastOptions, can_cast_types, cast, cast_with_options, interleave};
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
 
@@ -97,7 +98,12 @@ fn cast_strictly(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     if column.data_type() == to {
         return Ok(Arc::clone(column));
     }
-    Ok(cast_with_options(column, to, &CastOptions { safe: false, ..CastOptions::default() })?)
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(column, to, &strict).map_err(|error| match error {
+        // So arrow reports a decimal that is too large.
+        ArrowError::InvalidArgumentError(message) => ArrowError::CastError(message).into(),
+        other => other.into(),
+    })
 }
 
 /// Finds the partition of each row. One input stream has one; partitions are numbered by the caller.
