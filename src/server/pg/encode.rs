@@ -17,7 +17,6 @@ pub(in crate::server::pg) mod interval;
 mod json;
 mod numeric;
 mod row;
-#[cfg(test)]
 mod style;
 #[cfg(test)]
 mod tests;
