@@ -66,7 +66,7 @@ impl Catalogs {
             }
             Source::Directory(folder) => {
                 for (name, definition) in definitions(folder)? {
-                    catalogs.add(&name, &definition, &stores, runtime)?;
+                    catalogs.add(&name, &definition, &stores, &here, runtime)?;
                 }
             }
         }
@@ -77,12 +77,12 @@ impl Catalogs {
         Ok(catalogs)
     }
 
-    fn add(&mut self, name: &str, definition: &CatalogDefinition, stores: &Stores, runtime: &Runtime) -> Result<()> {
+    fn add(&mut self, name: &str, definition: &CatalogDefinition, stores: &Stores, here: &Path, runtime: &Runtime) -> Result<()> {
         let Some(root) = definition.root().filter(|_| definition.connector == Connector::Lake) else {
             self.entries.insert(name.to_owned(), Catalog::Tpch);
             return Ok(());
         };
-        let location = stores.open(&root, &definition.folder, &definition.store, &runtime.env)?;
+        let location = stores.open(&root, here, &definition.store, &runtime.env)?;
         let declared = Some(definition.declared_folder(name));
         self.add_lake(name, location, definition.comment.clone(), declared, definition.read_only);
         Ok(())
