@@ -55,12 +55,7 @@ pub enum Slot {
 }
 
 impl Lake {
-    pub fn new(
-        name: String,
-        location: Location,
-        comment: Option<String>,
-        read_only: bool,
-    ) -> Self {
+    pub fn new(name: String, location: Location, comment: Option<String>, read_only: bool) -> Self {
         Self {
             name,
             log: Log::new(location.clone()),

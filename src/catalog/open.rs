@@ -77,7 +77,14 @@ impl Catalogs {
         Ok(catalogs)
     }
 
-    fn add(&mut self, name: &str, definition: &CatalogDefinition, stores: &Stores, here: &Path, runtime: &Runtime) -> Result<()> {
+    fn add(
+        &mut self,
+        name: &str,
+        definition: &CatalogDefinition,
+        stores: &Stores,
+        here: &Path,
+        runtime: &Runtime,
+    ) -> Result<()> {
         let Some(root) = definition.root().filter(|_| definition.connector == Connector::Lake) else {
             self.entries.insert(name.to_owned(), Catalog::Tpch);
             return Ok(());
@@ -179,7 +186,12 @@ impl Catalogs {
     ///
     /// # Errors
     /// What is wrong with a declaration.
-    pub fn open_detail(&self, lake: &Lake, relation: &Relation, table: &FilesTable) -> Result<RelationDetail> {
+    pub fn open_detail(
+        &self,
+        lake: &Lake,
+        relation: &Relation,
+        table: &FilesTable,
+    ) -> Result<RelationDetail> {
         let snapshot = table.snapshot();
         let declared = match self.declared.get(&lake.name) {
             Some(declared) => declared.table(&relation.schema, &relation.name)?,
@@ -192,7 +204,9 @@ impl Catalogs {
         Ok(RelationDetail {
             schema,
             partitioned_by: snapshot.partition_columns.clone(),
-            row_count: table.statistics().and_then(|known| known.num_rows.get_value().map(|rows| *rows as u64)),
+            row_count: table
+                .statistics()
+                .and_then(|known| known.num_rows.get_value().map(|rows| *rows as u64)),
             size_bytes: Some(snapshot.files.iter().map(|file| file.object.size).sum()),
             location: Some(snapshot.location.url.clone()),
             format: snapshot.file_format.get_ext(),
@@ -217,7 +231,9 @@ impl Catalogs {
         let path = match pattern {
             FilePattern::Folder(path) | FilePattern::File(path) => path,
             FilePattern::Glob { .. } => {
-                return Err(Error::InvalidParameter("COPY TO writes one file or folder, not a pattern".to_owned()));
+                return Err(Error::InvalidParameter(
+                    "COPY TO writes one file or folder, not a pattern".to_owned(),
+                ));
             }
         };
         let below = path.as_ref().strip_prefix(location.prefix.as_ref()).unwrap_or(path.as_ref());

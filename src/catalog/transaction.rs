@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::catalog::TableProvider;
 
+use super::files_function::FilesCall;
 use super::lake::Lake;
 use super::log::{Dependency, Operation, TableRecord, ViewRecord};
 use super::state::{LakeState, RelationState};
-use super::files_function::FilesCall;
 use super::{Catalog, Catalogs, tpch};
 use crate::error::{Error, Result};
 use crate::format::iceberg::{self, Change, TableMetadata};
@@ -170,7 +170,8 @@ impl Transaction {
         let Catalog::Lake(lake) = self.catalogs.find(catalog)? else {
             return Err(Error::ReadOnly(format!("catalog \"{catalog}\" is read-only")));
         };
-        let another = lock(&self.views).iter().any(|(name, view)| *name != lake.name && !view.operations.is_empty());
+        let another =
+            lock(&self.views).iter().any(|(name, view)| *name != lake.name && !view.operations.is_empty());
         if another {
             let message = "a transaction can change one catalog only".to_owned();
             return Err(Error::Unsupported(message));

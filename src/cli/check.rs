@@ -43,7 +43,10 @@ async fn listed(transaction: &Transaction, catalog: &str) -> Result<Vec<String>>
     for (schema, _) in transaction.schemas(catalog).await? {
         let relations = transaction.relations(catalog, &schema).await?;
         let names: Vec<&str> = relations.iter().map(|relation| relation.name.as_str()).collect();
-        lines.push(format!("  {schema}: {}", if names.is_empty() { "(empty)".to_owned() } else { names.join(", ") }));
+        lines.push(format!(
+            "  {schema}: {}",
+            if names.is_empty() { "(empty)".to_owned() } else { names.join(", ") }
+        ));
     }
     Ok(lines)
 }

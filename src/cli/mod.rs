@@ -53,8 +53,12 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Serve { source, config, options } => configured(*options, config, source).and_then(serve::serve),
-        Command::Check { source, config, options } => configured(*options, config, source).and_then(check::check),
+        Command::Serve { source, config, options } => {
+            configured(*options, config, source).and_then(serve::serve)
+        }
+        Command::Check { source, config, options } => {
+            configured(*options, config, source).and_then(check::check)
+        }
         Command::User { name } => user_entry(&name, std::io::stdin().lock()).map(|entry| println!("{entry}")),
     };
     match done {

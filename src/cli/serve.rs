@@ -65,7 +65,10 @@ async fn run(config: Arc<Config>) -> Result<()> {
 /// What serves each client that is logged in.
 fn handler(
     engine: &Arc<Engine>,
-) -> impl Fn(crate::server::pg::startup::Authenticated, CancellationToken) -> futures::future::BoxFuture<'static, ()>
+) -> impl Fn(
+    crate::server::pg::startup::Authenticated,
+    CancellationToken,
+) -> futures::future::BoxFuture<'static, ()>
 + Clone
 + Send
 + Sync
@@ -89,7 +92,8 @@ fn door(config: &Config) -> Result<Door> {
         _ => None,
     };
     let limits = ConnectionLimits { sessions_max: config.connections_max, ..ConnectionLimits::default() };
-    let messages = MessageLimits { statement_bytes_max: config.message_limit_bytes, ..MessageLimits::default() };
+    let messages =
+        MessageLimits { statement_bytes_max: config.message_limit_bytes, ..MessageLimits::default() };
     Ok(Door {
         tls,
         tls_required: config.tls_required,

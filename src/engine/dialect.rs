@@ -1,2 +1,4 @@
 use datafusion::sql::sqlparser::ast;
-pub fn rewrite(_: &mut ast::Statement) -> crate::error::Result<()> { Ok(()) }
+pub fn rewrite(_: &mut ast::Statement) -> crate::error::Result<()> {
+    Ok(())
+}

@@ -44,7 +44,9 @@ pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Resu
                 lines.push("Physical Plan:".to_owned());
             }
             if !analyze {
-                lines.extend(text_of(&displayable(plan.as_ref()).set_show_statistics(verbose).indent(verbose).to_string()));
+                lines.extend(text_of(
+                    &displayable(plan.as_ref()).set_show_statistics(verbose).indent(verbose).to_string(),
+                ));
                 return Ok(lines);
             }
             let running = std::time::Instant::now();

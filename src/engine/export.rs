@@ -19,7 +19,8 @@ impl Session {
     pub(super) async fn export(&mut self, planner: Planner, request: &Export, run: &Run) -> Result<Outcome> {
         let (location, target) = self.engine.catalogs.export_target(&planner.database, &request.url)?;
         let choice = Choice::read(&request.options, &request.url)?;
-        let single_file = !request.url.ends_with('/') && has_extension(&request.url) && choice.partition_by.is_empty();
+        let single_file =
+            !request.url.ends_with('/') && has_extension(&request.url) && choice.partition_by.is_empty();
         let options = ExportOptions {
             location,
             target,
@@ -64,7 +65,11 @@ impl Choice {
                 ("delimiter" | "delim" | "sep", Some(text)) => choice.csv.delimiter = byte(name, text)?,
                 ("quote", Some(text)) => choice.csv.quote = byte(name, text)?,
                 ("null" | "nullstr", Some(text)) => text.clone_into(&mut choice.csv.null),
-                _ => return Err(Error::InvalidParameter(format!("COPY has no option \"{name}\" of this form"))),
+                _ => {
+                    return Err(Error::InvalidParameter(format!(
+                        "COPY has no option \"{name}\" of this form"
+                    )));
+                }
             }
         }
         Ok(choice)
@@ -76,7 +81,9 @@ impl Choice {
             "csv" => TextFormat::Csv(self.csv.clone()),
             "json" => TextFormat::Json,
             other => {
-                return Err(Error::InvalidParameter(format!("COPY format \"{other}\" not recognized; use parquet, csv or json")));
+                return Err(Error::InvalidParameter(format!(
+                    "COPY format \"{other}\" not recognized; use parquet, csv or json"
+                )));
             }
         };
         let compression = match self.compression.as_deref() {

@@ -104,7 +104,11 @@ impl Planner {
         let planner = SqlToRel::new_with_options(&tables, self.options());
         let plan = planner.sql_statement_to_plan_with_context(*statement, &mut context)?;
         // A second fence: whatever the planner made of the statement, it must not do anything.
-        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&plan)?;
         Ok(plan)
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::{SessionContext, SessionState};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::execute::{Outcome, Rows, Run, is_constant, stopped_or};
@@ -89,7 +89,16 @@ impl Session {
         let cancel = Cancel::default();
         let block = Block::None;
         let mut session = Self {
-            engine, user, database, settings, facts, statements, block, cancel, state, state_version: u64::MAX,
+            engine,
+            user,
+            database,
+            settings,
+            facts,
+            statements,
+            block,
+            cancel,
+            state,
+            state_version: u64::MAX,
         };
         session.refresh_state()?;
         Ok(session)
@@ -132,7 +141,12 @@ impl Session {
         prepared.map_err(|error| stopped_or(run.cancel(), error))
     }
 
-    async fn prepared(&mut self, parsed: Parsed, declared: &[Option<DataType>], run: &Run) -> Result<Prepared> {
+    async fn prepared(
+        &mut self,
+        parsed: Parsed,
+        declared: &[Option<DataType>],
+        run: &Run,
+    ) -> Result<Prepared> {
         let (mut parameters, mut schema, mut constant) = (Vec::new(), None, None);
         if let Some(query) = show::query_of(&parsed.statement, &self.database)? {
             let planner = self.planner().await?;
@@ -215,14 +229,21 @@ impl Session {
             Statement::Explain(request) => explain::explain(self, request, run).await,
             Statement::ShowSetting(name) => show::setting(self, name.as_deref(), run),
             Statement::Show(request) => show::create_table(self, request, run).await,
-            Statement::Execute { name, parameters } => Box::pin(self.execute_prepared(name, parameters, run)).await,
+            Statement::Execute { name, parameters } => {
+                Box::pin(self.execute_prepared(name, parameters, run)).await
+            }
             Statement::Prepare { name, types, statement } => {
-                let types = types.iter().map(|ty| show::arrow_type(&self.state, ty).map(Some)).collect::<Result<Vec<_>>>()?;
+                let types = types
+                    .iter()
+                    .map(|ty| show::arrow_type(&self.state, ty).map(Some))
+                    .collect::<Result<Vec<_>>>()?;
                 let prepared = self.prepared(statement.as_ref().clone(), &types, &run).await?;
                 self.store(name.clone(), prepared)?;
                 Ok(done("PREPARE"))
             }
-            Statement::Begin { .. } | Statement::Commit | Statement::Rollback => self.transact(statement, run).await,
+            Statement::Begin { .. } | Statement::Commit | Statement::Rollback => {
+                self.transact(statement, run).await
+            }
             _ => match self.set(statement)? {
                 Some(outcome) => Ok(outcome),
                 None => self.change(statement, values, run).await,
@@ -256,7 +277,9 @@ impl Session {
             }
             Statement::DiscardAll => {
                 if !matches!(self.block, Block::None) {
-                    return Err(Error::ActiveTransaction("DISCARD ALL cannot run inside a transaction block".to_owned()));
+                    return Err(Error::ActiveTransaction(
+                        "DISCARD ALL cannot run inside a transaction block".to_owned(),
+                    ));
                 }
                 self.statements.clear();
                 self.settings.reset(None)?;
@@ -275,7 +298,11 @@ impl Session {
                 if matches!(self.block, Block::None) {
                     let read_only = *read_only || self.settings.is_on("default_transaction_read_only");
                     self.settings.begin();
-                    self.settings.set("transaction_read_only", Some(if read_only { "on" } else { "off" }), true)?;
+                    self.settings.set(
+                        "transaction_read_only",
+                        Some(if read_only { "on" } else { "off" }),
+                        true,
+                    )?;
                     self.block = Block::Open(self.new_transaction());
                 }
                 Ok(done("BEGIN"))
@@ -319,7 +346,8 @@ impl Session {
             )));
         }
         let pairs = parameters.iter().zip(&prepared.parameters);
-        let values = pairs.map(|(expr, ty)| show::constant(&self.state, expr, ty)).collect::<Result<Vec<_>>>()?;
+        let values =
+            pairs.map(|(expr, ty)| show::constant(&self.state, expr, ty)).collect::<Result<Vec<_>>>()?;
         drop(run);
         self.run(&prepared, &values).await
     }
@@ -415,7 +443,10 @@ impl Session {
         let outside = matches!(self.block, Block::None);
         let setting = if outside { "default_transaction_read_only" } else { "transaction_read_only" };
         match self.settings.is_on(setting) {
-            true => Err(Error::ReadOnly(format!("cannot execute {} in a read-only transaction", statement.word()))),
+            true => Err(Error::ReadOnly(format!(
+                "cannot execute {} in a read-only transaction",
+                statement.word()
+            ))),
             false => Ok(()),
         }
     }

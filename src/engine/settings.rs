@@ -181,7 +181,9 @@ impl Settings {
             let free = ["datafusion.optimizer.", "datafusion.explain."];
             return match free.iter().any(|prefix| name.starts_with(prefix)) {
                 true => Ok((name, value.to_owned())),
-                false => Err(Error::PermissionDenied(format!("\"{name}\" belongs to the daemon's configuration"))),
+                false => {
+                    Err(Error::PermissionDenied(format!("\"{name}\" belongs to the daemon's configuration")))
+                }
             };
         }
         // A name with a dot is the client's own, as in PostgreSQL.

@@ -23,7 +23,12 @@ use crate::format::partition::{PartitionField, Transform};
 use crate::sink::{WriteOptions, run_write, write_plan};
 
 impl Session {
-    pub(super) async fn create_table(&mut self, planner: Planner, create: &CreateTable, run: &Run) -> Result<Outcome> {
+    pub(super) async fn create_table(
+        &mut self,
+        planner: Planner,
+        create: &CreateTable,
+        run: &Run,
+    ) -> Result<Outcome> {
         let full = planner.target(&create.name).await?;
         refuse_system(&full.schema)?;
         let transaction = Arc::clone(&planner.transaction);
@@ -49,7 +54,8 @@ impl Session {
         };
         let partition = partitions(&create.partitioned_by, &schema)?;
         let table = NewTable { schema, partition, comment: create.comment.clone() };
-        let made = transaction.new_table(&full.catalog, &full.schema, &full.name, table, create.or_replace).await?;
+        let made =
+            transaction.new_table(&full.catalog, &full.schema, &full.name, table, create.or_replace).await?;
         let Some(plan) = plan.filter(|_| create.with_data) else {
             transaction.stage(made, None).await?;
             return Ok(done(tag));
@@ -70,7 +76,10 @@ impl Session {
         let full = planner.find(&insert.name).await?;
         let transaction = Arc::clone(&planner.transaction);
         let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
-        let query = insert.query.clone().ok_or_else(|| Error::Unsupported("INSERT needs VALUES or a query".to_owned()))?;
+        let query = insert
+            .query
+            .clone()
+            .ok_or_else(|| Error::Unsupported("INSERT needs VALUES or a query".to_owned()))?;
         let (columns, names) = (Arc::clone(&target.columns), insert.columns.clone());
         let values = values.to_vec();
         let (planner, plan) = run
@@ -105,7 +114,8 @@ impl Session {
     ) -> Result<Vec<WrittenFile>> {
         run.runtime.queries.admit(&run.guard).await?;
         let context = self.task_context();
-        let mut options = WriteOptions::new(target.location.clone(), target.data.clone(), Arc::clone(&target.columns));
+        let mut options =
+            WriteOptions::new(target.location.clone(), target.data.clone(), Arc::clone(&target.columns));
         options.partition.clone_from(&target.partition);
         options.file_prefix.clone_from(&run.guard.id);
         run.on_cpu(async move {
@@ -235,7 +245,11 @@ fn fitted(plan: LogicalPlan, columns: &Schema, names: &[String]) -> Result<Logic
     let indices = column_indices(columns, names)?;
     let given = plan.schema().columns();
     if given.len() > indices.len() || (given.len() < indices.len() && !names.is_empty()) {
-        let more = if given.len() > indices.len() { "expressions than target columns" } else { "target columns than expressions" };
+        let more = if given.len() > indices.len() {
+            "expressions than target columns"
+        } else {
+            "target columns than expressions"
+        };
         return Err(Error::Syntax { message: format!("INSERT has more {more}"), position: None });
     }
     let mut exprs: Vec<Expr> = Vec::with_capacity(columns.fields().len());

@@ -37,7 +37,9 @@ impl Browse for Transaction {
     async fn relations(&self, catalog: &str, schema: &str) -> Result<Vec<Arc<Relation>>> {
         let lake = match self.catalogs.find(catalog)? {
             Catalog::Tpch if tpch::scale_factor(schema).is_none() => return Ok(Vec::new()),
-            Catalog::Tpch => return Ok(tpch::TABLES.iter().map(|name| tpch_relation(catalog, schema, name)).collect()),
+            Catalog::Tpch => {
+                return Ok(tpch::TABLES.iter().map(|name| tpch_relation(catalog, schema, name)).collect());
+            }
             Catalog::Lake(lake) => lake,
         };
         let relation = |name: String, kind, comment, view_sql| {
@@ -80,7 +82,11 @@ impl Transaction {
         let record = match state {
             RelationState::View(record) => {
                 let column = |column: &ViewColumn| {
-                    Field::new(&column.name, DataType::from_str(&column.data_type).unwrap_or(DataType::Utf8), true)
+                    Field::new(
+                        &column.name,
+                        DataType::from_str(&column.data_type).unwrap_or(DataType::Utf8),
+                        true,
+                    )
                 };
                 let schema = Schema::new(record.columns.iter().map(column).collect::<Vec<_>>());
                 return Ok(RelationDetail {

@@ -61,7 +61,9 @@ impl Transaction {
         let mut view = self.writable(catalog).await?;
         let Some(state) = view.state.schemas.get(schema).cloned() else {
             return match self.schema_exists(catalog, schema).await? {
-                true => Err(Error::WrongObjectType { name: schema.to_owned(), wanted: "schema that SQL made" }),
+                true => {
+                    Err(Error::WrongObjectType { name: schema.to_owned(), wanted: "schema that SQL made" })
+                }
                 false => Err(Error::SchemaNotFound(schema.to_owned())),
             };
         };
@@ -98,11 +100,15 @@ impl Transaction {
                 return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "table" });
             }
             Some(_) => return Err(exists(name)),
-            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => return Err(exists(name)),
+            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
+                return Err(exists(name));
+            }
             None => {}
         }
         let record = match &existing {
-            Some(RelationState::Table(old)) => TableRecord { comment: table.comment.clone(), ..fresh(schema, name, old.comment.clone()) },
+            Some(RelationState::Table(old)) => {
+                TableRecord { comment: table.comment.clone(), ..fresh(schema, name, old.comment.clone()) }
+            }
             _ => fresh(schema, name, table.comment.clone()),
         };
         view.depend_for_new(schema, name, existing.as_ref());
@@ -142,7 +148,9 @@ impl Transaction {
                 return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "table" });
             }
             None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
-                return Err(Error::ReadOnly(format!("table \"{name}\" is made of open files, which SQL only reads")));
+                return Err(Error::ReadOnly(format!(
+                    "table \"{name}\" is made of open files, which SQL only reads"
+                )));
             }
             None => return Err(Error::TableNotFound(format!("{schema}.{name}"))),
         };
@@ -175,10 +183,17 @@ impl Transaction {
         let changes: Vec<Change> = create.map(|create| *create).into_iter().chain(change).collect();
         let is_new = matches!(changes.first(), Some(Change::Create(_)));
         let base = if is_new { None } else { Some(self.metadata(&view, &record).await?) };
-        let staged = iceberg::stage(&location, &location.child(&record.directory), base.as_deref(), changes.clone()).await?;
+        let staged =
+            iceberg::stage(&location, &location.child(&record.directory), base.as_deref(), changes.clone())
+                .await?;
         if !is_new && !view.written.contains_key(&record.id) {
             let metadata = rewrites.then(|| record.metadata.clone());
-            view.depend(Dependency::Table { schema: schema.clone(), name: name.clone(), id: record.id.clone(), metadata });
+            view.depend(Dependency::Table {
+                schema: schema.clone(),
+                name: name.clone(),
+                id: record.id.clone(),
+                metadata,
+            });
         } else if rewrites {
             view.pin_version(&record.id);
         }
@@ -201,7 +216,13 @@ impl Transaction {
     ///
     /// # Errors
     /// [`Error::TableNotFound`], [`Error::WrongObjectType`] when it is the other of the two.
-    pub async fn drop_relation(&self, catalog: &str, schema: &str, name: &str, wanted: &'static str) -> Result<()> {
+    pub async fn drop_relation(
+        &self,
+        catalog: &str,
+        schema: &str,
+        name: &str,
+        wanted: &'static str,
+    ) -> Result<()> {
         let (mut view, relation) = self.existing(catalog, schema, name, Some(wanted)).await?;
         view.depend(relied(schema, name, &relation, false));
         view.add(Operation::Drop { schema: schema.to_owned(), name: name.to_owned() });
@@ -259,7 +280,9 @@ impl Transaction {
                 return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "view" });
             }
             Some(_) => return Err(exists(name)),
-            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => return Err(exists(name)),
+            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
+                return Err(exists(name));
+            }
             None => {}
         }
         view.depend_for_new(schema, name, existing.as_ref());
@@ -271,7 +294,13 @@ impl Transaction {
     ///
     /// # Errors
     /// [`Error::TableNotFound`], [`Error::SchemaNotFound`].
-    pub async fn comment(&self, catalog: &str, schema: &str, name: Option<&str>, comment: Option<String>) -> Result<()> {
+    pub async fn comment(
+        &self,
+        catalog: &str,
+        schema: &str,
+        name: Option<&str>,
+        comment: Option<String>,
+    ) -> Result<()> {
         let mut view = match name {
             Some(name) => self.existing(catalog, schema, name, None).await?.0,
             None if self.schema_exists(catalog, schema).await? => self.writable(catalog).await?,
@@ -292,7 +321,9 @@ impl Transaction {
         let view = self.writable(catalog).await?;
         let Some(relation) = view.state.relation(schema, name).cloned() else {
             return match self.catalogs.open_table(&view.lake, schema, name).await? {
-                Some(_) => Err(Error::ReadOnly(format!("table \"{name}\" is made of open files, which SQL only reads"))),
+                Some(_) => Err(Error::ReadOnly(format!(
+                    "table \"{name}\" is made of open files, which SQL only reads"
+                ))),
                 None => Err(Error::TableNotFound(format!("{schema}.{name}"))),
             };
         };
@@ -322,9 +353,13 @@ impl LakeView {
     /// Notes what the transaction relies upon, where that is not its own work.
     fn depend(&mut self, dependency: Dependency) {
         let own = match &dependency {
-            Dependency::Schema { schema } => !self.base.schemas.get(schema).is_some_and(|schema| schema.created),
+            Dependency::Schema { schema } => {
+                !self.base.schemas.get(schema).is_some_and(|schema| schema.created)
+            }
             Dependency::Absent { schema, name } => self.base.relation(schema, name).is_some(),
-            Dependency::Table { schema, name, id, .. } => self.base.table(schema, name).is_none_or(|table| table.id != *id),
+            Dependency::Table { schema, name, id, .. } => {
+                self.base.table(schema, name).is_none_or(|table| table.id != *id)
+            }
             Dependency::View { schema, name } => self.base.relation(schema, name).is_none(),
         };
         if !own && !self.dependencies.contains(&dependency) {
@@ -357,7 +392,9 @@ impl LakeView {
 /// A record with a new id and folder.
 fn fresh(schema: &str, name: &str, comment: Option<String>) -> TableRecord {
     let id = uuid::Uuid::new_v4().to_string();
-    let safe = |text: &str| text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect::<String>();
+    let safe = |text: &str| {
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect::<String>()
+    };
     let directory = format!("_lacus/tables/{}.{}-{}", safe(schema), safe(name), &id[..8]);
     TableRecord { id, directory, metadata: String::new(), comment }
 }

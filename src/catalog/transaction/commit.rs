@@ -63,9 +63,12 @@ async fn rebased(view: &LakeView, state: &LakeState) -> Result<Vec<Operation>> {
                 let mut table = table.clone();
                 if let Some(written) = view.written.get(&table.id) {
                     let current = state.table(schema, name).filter(|current| current.id == table.id);
-                    let moved = current.filter(|current| written.base.as_ref().is_some_and(|base| *base != current.metadata));
+                    let moved = current.filter(|current| {
+                        written.base.as_ref().is_some_and(|base| *base != current.metadata)
+                    });
                     if let Some(current) = moved {
-                        table.metadata = restage(&view.lake, &table.directory, &current.metadata, written).await?;
+                        table.metadata =
+                            restage(&view.lake, &table.directory, &current.metadata, written).await?;
                         table.comment.clone_from(&current.comment);
                     }
                 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, TableReference};
-use datafusion::catalog::TableFunctionArgs;
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
@@ -45,7 +45,9 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
-        let missing = || DataFusionError::from(Error::FunctionNotFound(format!("table function {name} does not exist")));
+        let missing = || {
+            DataFusionError::from(Error::FunctionNotFound(format!("table function {name} does not exist")))
+        };
         let function = self.state.table_functions().get(name).cloned().ok_or_else(missing)?;
         let context = SimplifyContext::builder()
             .with_config_options(Arc::clone(self.state.config_options()))

@@ -56,9 +56,11 @@ impl FileCall {
     fn argument(&mut self, argument: &FunctionArg) -> Result<()> {
         let (name, value) = match argument {
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (Some(fold(name)), value),
-            FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(value), .. } => {
-                (Some(fold(name)), value)
-            }
+            FunctionArg::ExprNamed {
+                name: Expr::Identifier(name),
+                arg: FunctionArgExpr::Expr(value),
+                ..
+            } => (Some(fold(name)), value),
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => match assignment(value) {
                 Some((name, value)) => (Some(fold(name)), value),
                 None => (None, value),

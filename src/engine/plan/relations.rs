@@ -7,14 +7,12 @@ use datafusion::common::TableReference;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlanBuilder, TableSource};
 use datafusion::prelude::col;
-use datafusion::sql::sqlparser::ast::{
-    self, Ident, ObjectName, TableAlias, TableFactor, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, TableAlias, TableFactor, VisitorMut};
 
 use super::context::Tables;
+use super::file_call::FileCall;
 use super::{FullName, Planner};
 use crate::catalog::Browse;
-use super::file_call::FileCall;
 use crate::catalog::log::ViewRecord;
 use crate::catalog::transaction::Found;
 use crate::engine::parse;
@@ -27,7 +25,11 @@ const SYSTEM_SCHEMAS: [&str; 3] = ["pg_catalog", "information_schema", "system"]
 
 impl Planner {
     /// The source of one table reference of a query.
-    pub(super) async fn source(&self, reference: &TableReference, depth: usize) -> Result<Arc<dyn TableSource>> {
+    pub(super) async fn source(
+        &self,
+        reference: &TableReference,
+        depth: usize,
+    ) -> Result<Arc<dyn TableSource>> {
         let name = Name {
             catalog: reference.catalog().map(str::to_owned),
             schema: reference.schema().map(str::to_owned),
@@ -47,10 +49,13 @@ impl Planner {
         self.transaction.ensure_catalog(catalog)?;
         let path: Vec<&str> = match &name.schema {
             Some(schema) => vec![schema],
-            None => std::iter::once("pg_catalog").chain(self.search_path.iter().map(String::as_str)).collect(),
+            None => {
+                std::iter::once("pg_catalog").chain(self.search_path.iter().map(String::as_str)).collect()
+            }
         };
         for schema in path {
-            let full = FullName { catalog: catalog.clone(), schema: schema.to_owned(), name: name.name.clone() };
+            let full =
+                FullName { catalog: catalog.clone(), schema: schema.to_owned(), name: name.name.clone() };
             if let Some(found) = self.relation(&full).await? {
                 return Ok(Some((full, found)));
             }
@@ -71,7 +76,9 @@ impl Planner {
         if SYSTEM_SCHEMAS.contains(&full.schema.as_str()) {
             let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
             let facts = Arc::clone(&self.facts);
-            return Ok(system::table(browse, facts, &full.catalog, &full.schema, &full.name).map(Found::Table));
+            return Ok(
+                system::table(browse, facts, &full.catalog, &full.schema, &full.name).map(Found::Table)
+            );
         }
         self.transaction.relation(&full.catalog, &full.schema, &full.name).await
     }
@@ -92,9 +99,12 @@ impl Planner {
         let mut plan = planner.query_at(*query, &[], depth + 1).await?;
         let columns = plan.schema().columns();
         if columns.len() < view.columns.len() {
-            return Err(Error::Planning(format!("view \"{full}\" has lost columns: a table below it has changed")));
+            return Err(Error::Planning(format!(
+                "view \"{full}\" has lost columns: a table below it has changed"
+            )));
         }
-        let renamed = columns.into_iter().zip(&view.columns).map(|(column, own)| col(column).alias(&own.name));
+        let renamed =
+            columns.into_iter().zip(&view.columns).map(|(column, own)| col(column).alias(&own.name));
         plan = LogicalPlanBuilder::from(plan).project(renamed.collect::<Vec<_>>())?.build()?;
         Ok(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone())))))
     }

@@ -53,26 +53,82 @@ const CLIENT: &str = "Client Connection Defaults";
 const FORMAT: &str = "Client Connection Defaults / Locale and Formatting";
 const PRESET: &str = "Preset Options";
 const COMPATIBLE: &str = "Version and Platform Compatibility";
-const ISOLATION: Kind = Kind::Word(&["serializable", "repeatable read", "read committed", "read uncommitted"]);
-const LEVELS: Kind = Kind::Word(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"]);
+const ISOLATION: Kind =
+    Kind::Word(&["serializable", "repeatable read", "read committed", "read uncommitted"]);
+const LEVELS: Kind =
+    Kind::Word(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"]);
 
 /// All settings that have a name of their own, sorted as PostgreSQL lists them.
 pub static SETTINGS: &[Setting] = &[
-    reported(setting("application_name", "", Kind::Text, "Reporting and Logging", "Name that the client gave itself.")),
-    setting("backslash_quote", "safe_encoding", Kind::Word(&["safe_encoding", "on", "off"]), COMPATIBLE, "Whether \\' may stand in literals."),
+    reported(setting(
+        "application_name",
+        "",
+        Kind::Text,
+        "Reporting and Logging",
+        "Name that the client gave itself.",
+    )),
+    setting(
+        "backslash_quote",
+        "safe_encoding",
+        Kind::Word(&["safe_encoding", "on", "off"]),
+        COMPATIBLE,
+        "Whether \\' may stand in literals.",
+    ),
     setting("bytea_output", "hex", Kind::Word(&["hex", "escape"]), CLIENT, "Output format of bytea."),
     setting("check_function_bodies", "on", Kind::Bool, CLIENT, "Accepted; there are no functions to check."),
-    reported(setting("client_encoding", "UTF8", Kind::Word(&["UTF8", "utf8", "UTF-8", "utf-8", "unicode", "UNICODE"]), FORMAT, "Encoding of the client; always UTF8.")),
+    reported(setting(
+        "client_encoding",
+        "UTF8",
+        Kind::Word(&["UTF8", "utf8", "UTF-8", "utf-8", "unicode", "UNICODE"]),
+        FORMAT,
+        "Encoding of the client; always UTF8.",
+    )),
     setting("client_min_messages", "notice", LEVELS, CLIENT, "Levels of messages sent to the client."),
-    reported(setting("DateStyle", "ISO, MDY", Kind::DateStyle, FORMAT, "Output format of dates; always ISO.")),
-    setting("default_transaction_isolation", "repeatable read", ISOLATION, CLIENT, "Isolation of new transactions; always a snapshot."),
-    setting("default_transaction_read_only", "off", Kind::Bool, CLIENT, "Whether new transactions are read-only."),
+    reported(setting(
+        "DateStyle",
+        "ISO, MDY",
+        Kind::DateStyle,
+        FORMAT,
+        "Output format of dates; always ISO.",
+    )),
+    setting(
+        "default_transaction_isolation",
+        "repeatable read",
+        ISOLATION,
+        CLIENT,
+        "Isolation of new transactions; always a snapshot.",
+    ),
+    setting(
+        "default_transaction_read_only",
+        "off",
+        Kind::Bool,
+        CLIENT,
+        "Whether new transactions are read-only.",
+    ),
     setting("escape_string_warning", "on", Kind::Bool, COMPATIBLE, "Accepted."),
-    setting("extra_float_digits", "1", Kind::Integer(-15, 3), FORMAT, "Digits of floats; shortest exact when positive."),
-    setting("idle_in_transaction_session_timeout", "0", Kind::Duration, CLIENT, "How long a transaction may be idle."),
+    setting(
+        "extra_float_digits",
+        "1",
+        Kind::Integer(-15, 3),
+        FORMAT,
+        "Digits of floats; shortest exact when positive.",
+    ),
+    setting(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Kind::Duration,
+        CLIENT,
+        "How long a transaction may be idle.",
+    ),
     reported(setting("in_hot_standby", "off", Kind::Fixed, PRESET, "Always off.")),
     reported(setting("integer_datetimes", "on", Kind::Fixed, PRESET, "Always on.")),
-    reported(setting("IntervalStyle", "postgres", Kind::Word(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"]), FORMAT, "Output format of intervals.")),
+    reported(setting(
+        "IntervalStyle",
+        "postgres",
+        Kind::Word(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"]),
+        FORMAT,
+        "Output format of intervals.",
+    )),
     reported(setting("is_superuser", "off", Kind::Fixed, PRESET, "Whether the user is a superuser.")),
     setting("lc_collate", "C", Kind::Fixed, PRESET, "Order of text; always by bytes."),
     setting("lc_ctype", "C", Kind::Fixed, PRESET, "Character classes."),
@@ -81,22 +137,52 @@ pub static SETTINGS: &[Setting] = &[
     setting("lc_numeric", "C", Kind::Text, FORMAT, "Accepted."),
     setting("lc_time", "C", Kind::Text, FORMAT, "Accepted."),
     setting("lock_timeout", "0", Kind::Duration, CLIENT, "Accepted; nothing waits for locks."),
-    setting("max_identifier_length", "63", Kind::Fixed, PRESET, "Length of identifiers that tools should keep to."),
+    setting(
+        "max_identifier_length",
+        "63",
+        Kind::Fixed,
+        PRESET,
+        "Length of identifiers that tools should keep to.",
+    ),
     setting("max_index_keys", "32", Kind::Fixed, PRESET, "There are no indexes."),
     setting("row_security", "on", Kind::Bool, CLIENT, "Accepted."),
-    setting("search_path", "\"$user\", public", Kind::Text, CLIENT, "Schemas in which unqualified names are looked up."),
+    setting(
+        "search_path",
+        "\"$user\", public",
+        Kind::Text,
+        CLIENT,
+        "Schemas in which unqualified names are looked up.",
+    ),
     reported(setting("server_encoding", "UTF8", Kind::Fixed, PRESET, "Encoding of the lake.")),
-    reported(setting("server_version", "15.0", Kind::Fixed, PRESET, "Version of PostgreSQL that drivers may rely on.")),
+    reported(setting(
+        "server_version",
+        "15.0",
+        Kind::Fixed,
+        PRESET,
+        "Version of PostgreSQL that drivers may rely on.",
+    )),
     setting("server_version_num", "150000", Kind::Fixed, PRESET, "The same as a number."),
     reported(setting("session_authorization", "", Kind::Fixed, PRESET, "The user of the session.")),
     setting("ssl", "off", Kind::Fixed, PRESET, "Whether TLS is on."),
     reported(setting("standard_conforming_strings", "on", Kind::Word(&["on"]), COMPATIBLE, "Always on.")),
     setting("statement_timeout", "0", Kind::Duration, CLIENT, "How long a statement may take."),
-    setting("synchronous_commit", "on", Kind::Word(&["on", "off", "local", "remote_write", "remote_apply"]), CLIENT, "Accepted; commits are always durable."),
+    setting(
+        "synchronous_commit",
+        "on",
+        Kind::Word(&["on", "off", "local", "remote_write", "remote_apply"]),
+        CLIENT,
+        "Accepted; commits are always durable.",
+    ),
     reported(setting("TimeZone", "UTC", Kind::TimeZone, FORMAT, "Time zone of timestamps with time zone.")),
     setting("transaction_isolation", "repeatable read", ISOLATION, CLIENT, "Isolation of the transaction."),
     setting("transaction_read_only", "off", Kind::Bool, CLIENT, "Whether the transaction is read-only."),
-    setting("work_mem", "4MB", Kind::Text, "Resource Usage", "Accepted; memory is shared by --query-memory-percent."),
+    setting(
+        "work_mem",
+        "4MB",
+        Kind::Text,
+        "Resource Usage",
+        "Accepted; memory is shared by --query-memory-percent.",
+    ),
 ];
 
 /// Finds a setting by its name, in any case.
@@ -136,7 +222,8 @@ impl Setting {
     /// [`Error::InvalidParameter`], or [`Error::FixedSetting`].
     pub fn checked(&self, value: &str) -> Result<String> {
         let value = value.trim();
-        let bad = || Error::InvalidParameter(format!("invalid value for parameter \"{}\": \"{value}\"", self.name));
+        let bad =
+            || Error::InvalidParameter(format!("invalid value for parameter \"{}\": \"{value}\"", self.name));
         match self.kind {
             Kind::Text => Ok(value.to_owned()),
             Kind::Fixed if value == self.default => Ok(value.to_owned()),

@@ -25,10 +25,8 @@ struct Shared {
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, engine: Arc<Engine>, shutdown: CancellationToken) -> Result<()> {
     let shared = Shared { engine, shutdown: shutdown.clone() };
-    let router = Router::new()
-        .route("/health", get(health))
-        .route("/metrics", get(metrics))
-        .with_state(shared);
+    let router =
+        Router::new().route("/health", get(health)).route("/metrics", get(metrics)).with_state(shared);
     let ended = shutdown.cancelled_owned();
     Ok(axum::serve(listener, router).with_graceful_shutdown(ended).await?)
 }
@@ -44,7 +42,11 @@ async fn health(State(shared): State<Shared>) -> (StatusCode, &'static str) {
 async fn metrics(State(shared): State<Shared>) -> ([(&'static str, &'static str); 1], String) {
     let runtime = &shared.engine.runtime;
     let gauges = [
-        ("lacus_memory_reserved_bytes", "Memory that queries hold.", runtime.env.memory_pool.reserved() as u64),
+        (
+            "lacus_memory_reserved_bytes",
+            "Memory that queries hold.",
+            runtime.env.memory_pool.reserved() as u64,
+        ),
         ("lacus_spill_bytes", "Bytes in spill files.", runtime.env.disk_manager.used_disk_space()),
     ];
     ([("content-type", "text/plain; version=0.0.4")], runtime.metrics.render(&gauges))
