@@ -221,6 +221,14 @@ impl TableMetadata {
         }
     }
 
+    /// Returns the bytes of the data files, where the last writer kept them.
+    pub fn size_bytes(&self) -> Option<u64> {
+        match self.current_snapshot() {
+            Some(snapshot) => snapshot.summary.get("total-files-size")?.parse().ok(),
+            None => Some(0),
+        }
+    }
+
     /// Returns the number that begins the metadata file's name, as in `00007-<uuid>` or `v7`.
     pub(super) fn version(&self) -> u64 {
         let name = self.url.rsplit('/').next().unwrap_or_default().trim_start_matches('v');

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::DateTime;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectMeta, ObjectStoreExt};
 
@@ -90,9 +91,14 @@ async fn data_files(
 ) -> Result<Vec<DataFile>> {
     let manifests = manifests(location, version).await?;
     let schema = Arc::new(schema.clone());
-    let live = manifests.iter().filter(|listed| listed.live_files() > 0);
-    let files: Vec<_> = stream::iter(live)
-        .map(|listed| manifest_files(location, metadata, listed, &schema))
+    // Boxed one by one: a closure over references in a stream is not general enough to be sent.
+    let mut reads: Vec<BoxFuture<'_, Result<Arc<Vec<DataFile>>>>> = Vec::new();
+    for listed in manifests.iter() {
+        if listed.live_files() > 0 {
+            reads.push(Box::pin(manifest_files(location, metadata, listed, &schema)));
+        }
+    }
+    let files: Vec<_> = stream::iter(reads)
         .buffered(READS_MAX)
         .try_collect()
         .await?;

@@ -1,0 +1,73 @@
+//! Functions: what every session can call beyond DataFusion's own.
+//!
+//! A function here is PostgreSQL's, by name, arguments and null handling. This module decides which
+//! functions exist and what they answer. The facts about tables that some of them need are handed
+//! down to them in [`CatalogFacts`], because catalogs stand above this module; the spelling under
+//! which a statement calls them (`pg_catalog.f(x)`, `current_user`) is the dialect's business.
+
+mod access;
+mod array;
+mod catalog;
+mod facts;
+mod json;
+pub mod oid;
+mod row;
+mod series;
+mod session;
+mod single;
+mod text;
+pub mod types;
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableFunctionImpl;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::prelude::SessionContext;
+
+pub use array::ARRAY_OR_EMPTY;
+pub use catalog::{ABOUT_NAMES, ABOUT_SIZES, name_parts};
+pub use facts::{CatalogFacts, Namespace, RelationName};
+pub use session::{SessionFacts, SettingRow, SettingsView};
+pub use single::{FIRST_TWO, ONLY_VALUE};
+pub use text::{quote_ident, quote_literal};
+
+/// Registers everything that a session with `facts` can call.
+///
+/// Registering again, with other facts, replaces what was there.
+pub fn register(context: &SessionContext, facts: &Arc<SessionFacts>) {
+    for function in stateless_functions().into_iter().chain(session_functions(facts)) {
+        context.register_udf(function.as_ref().clone());
+    }
+    for function in aggregate_functions() {
+        context.register_udaf(function.as_ref().clone());
+    }
+    for (name, function) in table_functions() {
+        context.register_udtf(name, function);
+    }
+}
+
+/// Functions that need no session.
+pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
+    let rows = [text::functions(), array::functions(), json::functions(), access::functions()];
+    let mut all: Vec<Arc<ScalarUDF>> = rows.into_iter().flatten().map(row::RowFunction::into_udf).collect();
+    all.push(single::only_value());
+    all.push(array::array_or_empty());
+    all.push(array::expand_array());
+    all
+}
+
+/// Functions that answer about the session with `facts`: who is connected, its settings, its database.
+pub fn session_functions(facts: &Arc<SessionFacts>) -> Vec<Arc<ScalarUDF>> {
+    let rows = [session::functions(facts), catalog::functions(facts)];
+    rows.into_iter().flatten().map(row::RowFunction::into_udf).collect()
+}
+
+/// Aggregates that PostgreSQL's subquery rules need.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![single::first_two()]
+}
+
+/// Functions that stand in FROM.
+pub fn table_functions() -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
+    series::functions()
+}

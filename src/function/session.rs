@@ -1,0 +1,209 @@
+//! The session's own facts, and the functions that tell them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use chrono::{DateTime, Utc};
+use datafusion::common::{Result, ScalarValue};
+
+use super::CatalogFacts;
+use super::row::{RowFunction, Values, utf8};
+use crate::error;
+
+/// One setting, as `pg_settings` shows it.
+#[derive(Debug, Clone, Default)]
+pub struct SettingRow {
+    pub name: String,
+    pub setting: Option<String>,
+    pub unit: Option<String>,
+    pub category: String,
+    pub short_desc: String,
+    /// Who may change it, and when: `user`, `superuser`, `postmaster`, `internal`.
+    pub context: String,
+    /// `bool`, `integer`, `real`, `string` or `enum`.
+    pub vartype: String,
+    /// Where the value came from: `default`, `session`, `client`, `configuration file`, ….
+    pub source: String,
+    pub enum_values: Option<Vec<String>>,
+    pub boot_value: Option<String>,
+    pub reset_value: Option<String>,
+}
+
+/// The settings of a session, as functions and `pg_settings` need them.
+pub trait SettingsView: fmt::Debug + Send + Sync {
+    /// The value of a setting as `SHOW` prints it; none for a name that does not exist.
+    fn value(&self, name: &str) -> Option<String>;
+    /// Sets a setting, for the transaction only if `is_local`, and gives the value back as `SHOW` prints it.
+    fn set(&self, name: &str, value: &str, is_local: bool) -> error::Result<String>;
+    /// Every setting, by name.
+    fn all(&self) -> Vec<SettingRow>;
+}
+
+/// What functions know of the session that calls them.
+#[derive(Debug)]
+pub struct SessionFacts {
+    pub user: String,
+    /// The catalog that the session is connected to.
+    pub database: String,
+    pub process_id: i32,
+    pub server_started: DateTime<Utc>,
+    pub settings: Arc<dyn SettingsView>,
+    search_path: RwLock<Vec<String>>,
+    statement: RwLock<Arc<CatalogFacts>>,
+}
+
+impl SessionFacts {
+    pub fn new(
+        user: impl Into<String>,
+        database: impl Into<String>,
+        process_id: i32,
+        server_started: DateTime<Utc>,
+        settings: Arc<dyn SettingsView>,
+    ) -> Self {
+        Self {
+            user: user.into(),
+            database: database.into(),
+            process_id,
+            server_started,
+            settings,
+            search_path: RwLock::new(vec!["public".to_owned()]),
+            statement: RwLock::default(),
+        }
+    }
+
+    /// The schemas in which a bare name is looked up, `pg_catalog` not among them unless it was named.
+    pub fn search_path(&self) -> Vec<String> {
+        self.search_path.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_search_path(&self, path: Vec<String>) {
+        *self.search_path.write().unwrap_or_else(PoisonError::into_inner) = path;
+    }
+
+    /// The search path as names are resolved: `pg_catalog` comes first unless the path names it.
+    pub fn effective_path(&self) -> Vec<String> {
+        let mut path = self.search_path();
+        if !path.iter().any(|schema| schema == "pg_catalog") {
+            path.insert(0, "pg_catalog".to_owned());
+        }
+        path
+    }
+
+    /// What the statement that runs now may know of tables.
+    pub fn catalog(&self) -> Arc<CatalogFacts> {
+        Arc::clone(&self.statement.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives the statement that runs next its facts; those of the last one are let go.
+    pub fn pin(&self, facts: CatalogFacts) {
+        *self.statement.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    fn current_schema(&self) -> Option<String> {
+        self.search_path().into_iter().next()
+    }
+}
+
+/// The version that clients parse: they switch features on by the number in front.
+fn version() -> String {
+    format!("PostgreSQL 15.0 (Lacus {})", env!("CARGO_PKG_VERSION"))
+}
+
+pub(super) fn functions(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
+    let mut all = identity(facts);
+    all.extend(server(facts));
+    all.extend(settings(facts));
+    all
+}
+
+fn identity(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
+    let named = |name: &'static str, told: fn(&SessionFacts) -> Option<String>| {
+        let facts = Arc::clone(facts);
+        RowFunction::new(name, 0..=0, DataType::Utf8, move |_| Ok(ScalarValue::Utf8(told(&facts))))
+    };
+    vec![
+        named("current_database", |facts| Some(facts.database.clone())).alias("current_catalog"),
+        named("current_schema", SessionFacts::current_schema),
+        named("current_user", |facts| Some(facts.user.clone())).alias("user").alias("current_role"),
+        named("session_user", |facts| Some(facts.user.clone())),
+        named("version", |_| Some(version())),
+        schemas(facts),
+    ]
+}
+
+fn schemas(facts: &Arc<SessionFacts>) -> RowFunction {
+    let facts = Arc::clone(facts);
+    let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
+    RowFunction::new("current_schemas", 1..=1, list, move |values| {
+        let path = if values.boolean(0) == Some(true) { facts.effective_path() } else { facts.search_path() };
+        let path: Vec<ScalarValue> = path.into_iter().map(utf8).collect();
+        Ok(ScalarValue::List(ScalarValue::new_list(&path, &DataType::Utf8, true)))
+    })
+}
+
+fn server(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
+    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let process_id = facts.process_id;
+    let started = facts.server_started.timestamp_micros();
+    let start = move |_: &Values<'_>| {
+        Ok(ScalarValue::TimestampMicrosecond(Some(started), Some("UTC".into())))
+    };
+    let nothing = |name: &'static str, returns: DataType| {
+        RowFunction::new(name, 0..=0, returns, |_| Ok(ScalarValue::Null))
+    };
+    vec![
+        RowFunction::new("pg_backend_pid", 0..=0, DataType::Int32, move |_| {
+            Ok(ScalarValue::Int32(Some(process_id)))
+        }),
+        RowFunction::new("pg_postmaster_start_time", 0..=0, timestamp.clone(), start),
+        RowFunction::new("pg_conf_load_time", 0..=0, timestamp, start),
+        RowFunction::new("pg_is_in_recovery", 0..=0, DataType::Boolean, |_| Ok(false.into())),
+        RowFunction::new("pg_my_temp_schema", 0..=0, DataType::Int64, |_| Ok(0_i64.into())),
+        nothing("inet_server_addr", DataType::Utf8),
+        nothing("inet_server_port", DataType::Int32),
+        nothing("inet_client_addr", DataType::Utf8),
+        nothing("inet_client_port", DataType::Int32),
+        RowFunction::new("txid_current", 0..=0, DataType::Int64, |_| Ok(next_transaction().into()))
+            .volatile()
+            .alias("pg_current_xact_id"),
+    ]
+}
+
+/// A number that grows, which is all that callers make of a transaction id.
+fn next_transaction() -> i64 {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+fn settings(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
+    let (reading, setting) = (Arc::clone(facts), Arc::clone(facts));
+    vec![
+        // Volatile like set_config, so that neither is computed while the statement is being planned.
+        RowFunction::new("current_setting", 1..=2, DataType::Utf8, move |values| current(&reading, values))
+            .volatile(),
+        RowFunction::new("set_config", 3..=3, DataType::Utf8, move |values| set(&setting, values))
+            .nulls()
+            .volatile(),
+    ]
+}
+
+fn current(facts: &SessionFacts, values: &Values<'_>) -> Result<ScalarValue> {
+    let name = values.text(0).unwrap_or_default();
+    match facts.settings.value(&name) {
+        Some(value) => Ok(utf8(value)),
+        None if values.boolean(1) == Some(true) => Ok(ScalarValue::Null),
+        None => {
+            Err(error::Error::UnknownSetting(format!("unrecognized configuration parameter \"{name}\"")).into())
+        }
+    }
+}
+
+fn set(facts: &SessionFacts, values: &Values<'_>) -> Result<ScalarValue> {
+    let Some(name) = values.text(0) else {
+        return Err(values.refuse("the name of the setting is null"));
+    };
+    let value = values.text(1).unwrap_or_default();
+    Ok(utf8(facts.settings.set(&name, &value, values.boolean(2) == Some(true))?))
+}

@@ -1,0 +1,3 @@
+//! Integration tests: one binary, real sockets, real files.
+
+mod s3;
