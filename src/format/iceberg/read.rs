@@ -98,10 +98,7 @@ async fn data_files(
             reads.push(Box::pin(manifest_files(location, metadata, listed, &schema)));
         }
     }
-    let files: Vec<_> = stream::iter(reads)
-        .buffered(READS_MAX)
-        .try_collect()
-        .await?;
+    let files: Vec<_> = stream::iter(reads).buffered(READS_MAX).try_collect().await?;
     Ok(files.iter().flat_map(|files: &Arc<Vec<DataFile>>| files.iter().cloned()).collect())
 }
 
