@@ -16,8 +16,10 @@ import decimal
 import glob
 import importlib
 import json
+import math
 import os
 import sys
+import traceback
 
 
 def summary(table):
@@ -44,6 +46,8 @@ def summary(table):
 
 def plain(value):
     """A value as JSON: numbers stay, decimals become exact text, the rest becomes readable text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, decimal.Decimal):
@@ -59,6 +63,7 @@ def plain(value):
 
 def pyiceberg(path, properties):
     import pyiceberg
+    from pyiceberg.manifest import ManifestEntryStatus
     from pyiceberg.table import StaticTable
 
     table = StaticTable.from_metadata(path, properties)
@@ -76,11 +81,46 @@ def pyiceberg(path, properties):
         {"operation": snapshot.summary.operation.value, **snapshot.summary.additional_properties}
         for snapshot in table.snapshots()
     ]
-    result["files"] = table.inspect.files().num_rows
-    result["partitions"] = [plain(row["partition"]) for row in table.inspect.files().to_pylist()]
-    result["bounds"] = [plain(row["readable_metrics"]) for row in table.inspect.files().to_pylist()]
-    result["entries"] = sorted(row["status"] for row in table.inspect.entries().to_pylist())
+    entries = manifest_entries(table)
+    live = [entry for entry in entries if entry.status != ManifestEntryStatus.DELETED]
+    result["entries"] = sorted(entry.status.value for entry in entries)
+    result["files"] = len(live)
+    result["partitions"] = [partition(table, entry.data_file) for entry in live]
+    result["bounds"] = [bounds(table, entry.data_file) for entry in live]
     return result
+
+
+def manifest_entries(table):
+    """Every entry of the current snapshot, deleted ones included (inspect.entries fails on UUIDs)."""
+    snapshot = table.current_snapshot()
+    manifests = snapshot.manifests(table.io) if snapshot else []
+    return [
+        entry
+        for manifest in manifests
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False)
+    ]
+
+
+def partition(table, file):
+    fields = table.specs()[file.spec_id].fields
+    return {field.name: plain(file.partition[at]) for at, field in enumerate(fields)}
+
+
+def bounds(table, file):
+    from pyiceberg.conversions import from_bytes
+
+    def of(column):
+        def value(bounds):
+            encoded = (bounds or {}).get(column.field_id)
+            return None if encoded is None else plain(from_bytes(column.field_type, encoded))
+
+        return {
+            "lower": value(file.lower_bounds),
+            "upper": value(file.upper_bounds),
+            "nulls": (file.null_value_counts or {}).get(column.field_id),
+        }
+
+    return {column.name: of(column) for column in table.schema().fields}
 
 
 def duckdb(path, _properties):
@@ -126,6 +166,7 @@ def main():
         try:
             results[name] = ENGINES[name](arguments.path, properties)
         except Exception as error:
+            traceback.print_exc()
             results[name] = {"error": f"{type(error).__name__}: {error}"}
             failed = failed or arguments.engine is not None
     json.dump(results, sys.stdout, indent=1, default=str)

@@ -103,15 +103,13 @@ pub fn upper(kind: Primitive, value: &ScalarValue) -> Option<Vec<u8>> {
     Some(text.into_bytes())
 }
 
-/// Whether a decoded bound is the column's true smallest or largest value.
-pub fn is_exact(value: &ScalarValue) -> bool {
-    match value {
-        ScalarValue::Utf8View(Some(text)) => text.chars().count() < LENGTH_MAX,
-        ScalarValue::BinaryView(Some(bytes)) | ScalarValue::FixedSizeBinary(_, Some(bytes)) => {
-            bytes.len() < LENGTH_MAX
-        }
+/// Whether the bound `bytes` is the column's true smallest or largest value.
+pub fn is_exact(kind: Primitive, bytes: &[u8]) -> bool {
+    match kind {
+        Primitive::String => String::from_utf8_lossy(bytes).chars().count() < LENGTH_MAX,
+        Primitive::Binary | Primitive::Fixed(_) => bytes.len() < LENGTH_MAX,
         // NaN is left out of bounds, and which zero is smaller depends on who compares.
-        ScalarValue::Float32(_) | ScalarValue::Float64(_) => false,
+        Primitive::Float | Primitive::Double => false,
         _ => true,
     }
 }
@@ -212,7 +210,8 @@ mod tests {
         assert!(upper(Primitive::String, &before_surrogates).unwrap().ends_with("\u{e000}".as_bytes()));
         let bytes = ScalarValue::BinaryView(Some(vec![1; 20]));
         assert_eq!(upper(Primitive::Binary, &bytes).unwrap()[14..], [1, 2]);
-        assert!(is_exact(&text("fifteen letters")) && !is_exact(&text("sixteen letters!")));
+        let is_exact = |text: &str| is_exact(Primitive::String, text.as_bytes());
+        assert!(is_exact("fifteen letters") && !is_exact("sixteen letters!"));
     }
 
     #[test]

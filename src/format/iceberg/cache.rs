@@ -81,15 +81,15 @@ mod tests {
 
     #[test]
     fn the_longest_unused_goes_first_and_the_limit_holds() {
-        let mut cache = Cache::new(1000);
-        cache.put("a", Arc::new(1), 300);
-        cache.put("b", Arc::new(2), 300);
+        let mut cache = Cache::new(10_000);
+        cache.put("a", Arc::new(1), 4000);
+        cache.put("b", Arc::new(2), 4000);
         assert!(cache.get("a").is_some());
-        cache.put("c", Arc::new(3), 300);
+        cache.put("c", Arc::new(3), 4000);
         assert!(cache.get("b").is_none() && cache.get("a").is_some() && cache.get("c").is_some());
-        cache.put("d", Arc::new(4), 2000);
-        assert!(cache.get("d").is_none() && cache.bytes <= 1000);
-        cache.put("a", Arc::new(5), 100);
+        cache.put("d", Arc::new(4), 20_000);
+        assert!(cache.get("d").is_none() && cache.bytes <= 10_000);
+        cache.put("a", Arc::new(5), 1000);
         assert_eq!(*cache.get("a").unwrap().downcast::<i32>().unwrap(), 5);
     }
 }

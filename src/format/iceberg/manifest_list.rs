@@ -200,24 +200,25 @@ fn decode(columns: &Columns, mut row: Vec<Value>) -> Result<ManifestFile, String
         }
         _ => Vec::new(),
     };
+    // Tables that began as version 1 may leave counts out; to take them for zero would lose files.
     let mut number = |id| match columns.take(&mut row, id) {
-        Value::Long(number) => number,
-        _ => 0,
+        Value::Long(number) => Ok(number),
+        _ => Err(format!("a manifest lacks field {id}, which version 2 demands")),
     };
     Ok(ManifestFile {
         url: String::from_utf8(url).map_err(|_| "a manifest's path is no text")?,
-        length: number(501),
-        spec_id: i32::try_from(number(502)).map_err(|_| "a partition spec's id is too large")?,
-        content: number(517),
-        sequence_number: number(515),
-        min_sequence_number: number(516),
-        added_snapshot_id: number(503),
-        added_files: number(504),
-        existing_files: number(505),
-        deleted_files: number(506),
-        added_rows: number(512),
-        existing_rows: number(513),
-        deleted_rows: number(514),
+        length: number(501)?,
+        spec_id: i32::try_from(number(502)?).map_err(|_| "a partition spec's id is too large")?,
+        content: number(517)?,
+        sequence_number: number(515)?,
+        min_sequence_number: number(516)?,
+        added_snapshot_id: number(503)?,
+        added_files: number(504)?,
+        existing_files: number(505)?,
+        deleted_files: number(506)?,
+        added_rows: number(512)?,
+        existing_rows: number(513)?,
+        deleted_rows: number(514)?,
         partitions,
         key_metadata: bytes(columns.take(&mut row, 519)),
     })

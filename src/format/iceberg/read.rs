@@ -46,7 +46,7 @@ pub async fn load(location: &Location, metadata_url: &str) -> Result<Arc<TableMe
 
 /// Reads which files the table of `metadata` has, now or at the snapshot `snapshot_id`.
 ///
-/// Costs one GET for the manifest list and one for each manifest, [`READS_MAX`] at once, less what
+/// Costs one GET for the manifest list and one for each manifest, 16 at once, less what
 /// was read lately. The data files themselves are not touched.
 ///
 /// # Errors

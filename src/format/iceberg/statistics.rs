@@ -67,10 +67,12 @@ fn partition_value<'a>(
 }
 
 fn bound_of(kind: Primitive, bytes: Option<&Vec<u8>>) -> Precision<ScalarValue> {
-    match bytes.and_then(|bytes| bound::decode(kind, bytes)) {
-        Some(value) if bound::is_exact(&value) => Precision::Exact(value),
-        Some(value) => Precision::Inexact(value),
-        None => Precision::Absent,
+    let Some((bytes, value)) = bytes.and_then(|bytes| Some((bytes, bound::decode(kind, bytes)?))) else {
+        return Precision::Absent;
+    };
+    match bound::is_exact(kind, bytes) {
+        true => Precision::Exact(value),
+        false => Precision::Inexact(value),
     }
 }
 

@@ -291,14 +291,18 @@ impl<'a> Input<'a> {
             Type::Record(record) => Value::Record(self.record(record)?),
             Type::Array(item) => {
                 let mut items = Vec::new();
-                self.blocks(|input| Ok(items.push(input.value(item)?)))?;
+                self.blocks(|input| {
+                    items.push(input.value(item)?);
+                    Ok(())
+                })?;
                 Value::Array(items)
             }
             Type::Map(item) => {
                 let mut items = Vec::new();
                 self.blocks(|input| {
                     let key = Value::Bytes(input.counted()?.to_vec());
-                    Ok(items.push(Value::Record(vec![key, input.value(item)?])))
+                    items.push(Value::Record(vec![key, input.value(item)?]));
+                    Ok(())
                 })?;
                 Value::Array(items)
             }

@@ -283,3 +283,18 @@ async fn a_table_elsewhere_is_refused_even_when_it_was_read_before() {
     let refused = load(&other.location, &table.url).await;
     assert!(matches!(refused, Err(Error::PermissionDenied(_))));
 }
+
+/// Whoever calls these spawns them.
+#[test]
+fn futures_can_be_sent() {
+    fn sent(_: impl Future + Send) {}
+    let lake = Lake::in_memory();
+    let Lake { location, dir } = &lake;
+    sent(stage(location, dir, None, vec![]));
+    sent(load(location, ""));
+    let metadata = |metadata: &TableMetadata| {
+        sent(snapshot(location, metadata, None));
+        sent(publish_hint(location, dir, metadata));
+    };
+    let _ = metadata;
+}

@@ -27,7 +27,8 @@ fn read_back(table: &Path) -> Option<Value> {
     let output = Command::new(python).arg(script).arg(table).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(seen["pyiceberg"]["error"].is_null(), "{}", seen["pyiceberg"]["error"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(seen["pyiceberg"]["error"].is_null(), "{stderr}");
     Some(seen)
 }
 
@@ -133,10 +134,10 @@ async fn every_type_is_read_back_by_other_engines() {
     let pyiceberg = &seen["pyiceberg"];
     assert_eq!(pyiceberg["comment"], "a table of tests");
     let bounds = &pyiceberg["bounds"][0];
-    assert_eq!(bounds["large"]["lower_bound"], i64::MIN);
-    assert_eq!(bounds["huge"]["upper_bound"], "1000000000000000000000000000000000.0000");
-    assert_eq!(bounds["text"]["upper_bound"], "ä long, long, lp");
-    assert_eq!(bounds["price"]["null_value_count"], 1);
+    assert_eq!(bounds["large"]["lower"], i64::MIN);
+    assert_eq!(bounds["huge"]["upper"], "1000000000000000000000000000000000.0000");
+    assert_eq!(bounds["text"]["upper"], "ä long, long, lp");
+    assert_eq!(bounds["price"]["nulls"], 1);
 }
 
 /// One partition field of every transform, on a column whose values make its result plain.
@@ -195,11 +196,11 @@ async fn every_partition_type_is_read_back_by_other_engines() {
         ("price", json!("-123.45")),
         ("id", json!("11111111-1111-1111-1111-111111111111")),
         ("flag", json!(true)),
-        ("local", json!("2023-11-14 22:13:20.123456")),
+        ("local", json!(1_700_000_000_123_456i64)),
         ("text start", json!("ä long")),
         ("large_bucket", json!(4)),
         ("day_year", json!(52)),
-        ("moment_day", json!("2023-11-14")),
+        ("moment_day", json!(19_675)),
         ("moment_hour", json!(472_222)),
         ("double_void", json!(null)),
     ];
@@ -222,6 +223,7 @@ async fn a_history_of_commits_is_read_back_by_other_engines() {
     publish_hint(&lake.location, &lake.dir, &empty).await.unwrap();
     let Some(seen) = read_back(&folder(&lake)) else { return };
     assert_eq!(seen["pyiceberg"]["rows"], 0);
+    assert!(duckdb(&seen).is_none_or(|duckdb| duckdb["rows"] == 0));
 
     let one = lake.write(&empty, vec![], &rows(vec![1, 2])).await;
     let two = lake.write(&empty, vec![], &rows(vec![10])).await;

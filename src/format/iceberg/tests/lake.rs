@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
+use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
@@ -74,6 +76,7 @@ impl Lake {
         let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).unwrap();
         writer.write(&batch).unwrap();
         let footer = writer.close().unwrap();
+        assert_read_as_they_are(&bytes, batch.schema_ref());
         let name = format!("{}.parquet", Uuid::new_v4());
         let path = self.dir.clone().join("data").join(name);
         let size_bytes = bytes.len() as u64;
@@ -99,6 +102,14 @@ impl Lake {
         let objects: Vec<_> = self.location.store.list(Some(&folder)).try_collect().await.unwrap();
         let names = objects.iter().map(|object| object.location.filename().unwrap().to_owned());
         names.filter(|name| name.ends_with(suffix)).collect()
+    }
+}
+
+/// A scan casts a column whose type in the file is another, field ids of nested types included.
+fn assert_read_as_they_are(bytes: &[u8], schema: &Schema) {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(bytes)).unwrap();
+    for (found, wanted) in reader.schema().fields().iter().zip(schema.fields()) {
+        assert_eq!(found.data_type(), wanted.data_type(), "{}", wanted.name());
     }
 }
 
