@@ -203,13 +203,9 @@ fn put_long(out: &mut Vec<u8>, civil: Civil, days: i64, time: i64, style: DateSt
 fn put_zone(out: &mut Vec<u8>, zone: Shown, layout: DateLayout) {
     match layout {
         DateLayout::Iso if zone.offset == 0 => return out.extend_from_slice(b"+00"),
-        DateLayout::Iso | DateLayout::Xsd | DateLayout::Sql => {}
+        DateLayout::Iso | DateLayout::Xsd => {}
+        _ if zone.is_utc => return out.extend_from_slice(b" UTC"),
         _ => out.push(b' '),
-    }
-    let named = !matches!(layout, DateLayout::Iso | DateLayout::Xsd);
-    if named && zone.is_utc {
-        let name: &[u8] = if layout == DateLayout::Sql { b" UTC" } else { b"UTC" };
-        return out.extend_from_slice(name);
     }
     let seconds = zone.offset.unsigned_abs();
     out.push(if zone.offset < 0 { b'-' } else { b'+' });
@@ -329,7 +325,7 @@ mod tests {
         assert_eq!(timestamp(micros + 120_300, Some(0), "ISO"), "2013-01-01 05:00:00.1203+00");
         assert_eq!(timestamp(micros, Some(19_800), "ISO"), "2013-01-01 10:30:00+05:30");
         assert_eq!(timestamp(micros, Some(-12_641), "ISO"), "2013-01-01 01:29:19-03:30:41");
-        assert_eq!(timestamp(micros, Some(-18_000), "SQL"), "01/01/2013 00:00:00-05");
+        assert_eq!(timestamp(micros, Some(-18_000), "SQL"), "01/01/2013 00:00:00 -05");
         assert_eq!(timestamp(micros, Some(-18_000), "Postgres"), "Tue Jan 01 00:00:00 2013 -05");
         let caesar = days(-43, 3, 15) * DAY_MICROS + 43_200_000_000;
         assert_eq!(timestamp(caesar, Some(3600), "ISO"), "0044-03-15 13:00:00+01 BC");

@@ -16,7 +16,12 @@ pub(super) fn put_f64(out: &mut Vec<u8>, value: f64, extra_digits: i32) {
         return put_special(out, value);
     }
     if extra_digits > 0 {
-        put_shortest(out, &value, DOUBLE_DIGITS);
+        let mut shortest = shortest(&value);
+        if value.abs() >= DOUBLE_INTEGERS {
+            let neighbours = [value.abs().next_down() as u128, value.abs().next_up() as u128];
+            shortest.leave_middle(value.abs() as u128, neighbours, value, |text| text.parse() == Ok(value));
+        }
+        shortest.put(out, DOUBLE_DIGITS);
     } else {
         put_general(out, value, (DOUBLE_DIGITS + extra_digits).max(1));
     }
@@ -28,7 +33,14 @@ pub(super) fn put_f32(out: &mut Vec<u8>, value: f32, extra_digits: i32) {
         return put_special(out, value.into());
     }
     if extra_digits > 0 {
-        put_shortest(out, &value, SINGLE_DIGITS);
+        let mut shortest = shortest(&value);
+        if value.abs() >= SINGLE_INTEGERS {
+            let neighbours = [value.abs().next_down() as u128, value.abs().next_up() as u128];
+            shortest.leave_middle(value.abs() as u128, neighbours, value.into(), |text| {
+                text.parse() == Ok(value)
+            });
+        }
+        shortest.put(out, SINGLE_DIGITS);
     } else {
         put_general(out, value.into(), (SINGLE_DIGITS + extra_digits).max(1));
     }
@@ -43,16 +55,16 @@ fn put_special(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends the shortest digits of a finite number.
+/// The shortest digits of a finite number.
 ///
 /// They come from the JSON writer, which has the fastest generator of shortest digits in the build.
-fn put_shortest(out: &mut Vec<u8>, value: &impl serde::Serialize, fixed_digits: i32) {
+fn shortest(value: &impl serde::Serialize) -> Decimal {
     let mut buffer = [0; 40];
     let mut rest = buffer.as_mut_slice();
     serde_json::to_writer(&mut rest, value).expect("a finite number is shorter than 40 bytes");
     let unused = rest.len();
     let length = buffer.len() - unused;
-    Decimal::parse(&buffer[..length]).put(out, fixed_digits);
+    Decimal::parse(&buffer[..length])
 }
 
 /// Appends `%.{digits}g`.
@@ -60,6 +72,10 @@ fn put_general(out: &mut Vec<u8>, value: f64, digits: i32) {
     let text = format!("{value:.*e}", digits as usize - 1);
     Decimal::parse(text.as_bytes()).put(out, digits);
 }
+
+/// From here on, all numbers of a type are integers.
+const SINGLE_INTEGERS: f32 = 16_777_216.0;
+const DOUBLE_INTEGERS: f64 = 9_007_199_254_740_992.0;
 
 /// A number as its significant digits, the first of which has the weight 10^`exponent`.
 struct Decimal {
@@ -94,6 +110,40 @@ impl Decimal {
             number.len -= 1;
         }
         number
+    }
+
+    /// Takes more digits where these stand just in the middle between two floats: they read back as
+    /// the even one, but PostgreSQL leaves no doubt. Only among large integers is the middle shorter.
+    fn leave_middle(
+        &mut self,
+        magnitude: u128,
+        neighbours: [u128; 2],
+        value: f64,
+        reads_back: impl Fn(&str) -> bool,
+    ) {
+        let is_middle = |number: &Self| {
+            let twice = number.integer().and_then(|integer| integer.checked_mul(2));
+            twice.is_some_and(|twice| {
+                neighbours.iter().any(|next| magnitude.checked_add(*next) == Some(twice))
+            })
+        };
+        for digits in self.len..17 {
+            if !is_middle(self) {
+                return;
+            }
+            let text = format!("{value:.digits$e}");
+            if reads_back(&text) {
+                *self = Self::parse(text.as_bytes());
+            }
+        }
+    }
+
+    /// The absolute value, if it is an integer of less than 128 bits.
+    fn integer(&self) -> Option<u128> {
+        let zeros = u32::try_from(self.exponent + 1 - self.len as i32).ok()?;
+        let digits = self.digits[..self.len].iter();
+        let digits = digits.fold(0_u128, |sum, digit| sum * 10 + u128::from(digit - b'0'));
+        digits.checked_mul(10_u128.checked_pow(zeros)?)
     }
 
     fn push(&mut self, digit: u8, integral: bool) {
@@ -199,7 +249,13 @@ mod tests {
         for (value, text) in doubles {
             assert_eq!(double(value, 1), text);
         }
-        for (value, text) in [(0.1, "0.1"), (1e6, "1e+06"), (123_456.0, "123456"), (1.0e-5, "1e-05")] {
+        for (value, text) in [
+            (0.1, "0.1"),
+            (1e6, "1e+06"),
+            (123_456.0, "123456"),
+            (1.0e-5, "1e-05"),
+            (132_580_464.0, "1.32580464e+08"),
+        ] {
             assert_eq!(single(value), text);
         }
         assert_eq!(single(f32::MAX), "3.4028235e+38");

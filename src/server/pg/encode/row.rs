@@ -144,24 +144,28 @@ fn copy_view(view: u128, buffers: &[Buffer], out: &mut [u8], at: usize) -> usize
 /// Appends one message for each of `rows`. After an error, `out` ends with a whole message.
 pub(super) fn assemble(sources: &[Source], rows: Range<usize>, out: &mut BytesMut) -> Result<()> {
     let values_max = sources.iter().map(|source| source.bytes_max(rows.clone())).sum::<usize>();
-    let mut at = out.len();
-    out.resize(at + values_max + rows.len() * HEADER_BYTES + BLOCK, 0);
+    let begin = out.len();
+    out.resize(begin + values_max + rows.len() * HEADER_BYTES + BLOCK, 0);
+    let filled = fill(sources, rows, &mut out[begin..]);
+    out.truncate(begin + filled.0);
+    filled.1
+}
+
+/// Writes the messages to `room`; returns where the last whole one ends.
+fn fill(sources: &[Source], rows: Range<usize>, room: &mut [u8]) -> (usize, Result<()>) {
     let count = (sources.len() as i16).to_be_bytes();
+    let mut at = 0;
     for row in rows {
         let start = at;
         at += HEADER_BYTES;
         for source in sources {
-            at = source.copy(row, out, at);
+            at = source.copy(row, room, at);
         }
         // The type byte does not count.
-        let Ok(length) = i32::try_from(at - start - 1) else {
-            out.truncate(start);
-            return Err(cells::too_long());
-        };
-        out[start] = b'D';
-        out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
-        out[start + 5..start + HEADER_BYTES].copy_from_slice(&count);
+        let Ok(length) = i32::try_from(at - start - 1) else { return (start, Err(cells::too_long())) };
+        room[start] = b'D';
+        room[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
+        room[start + 5..start + HEADER_BYTES].copy_from_slice(&count);
     }
-    out.truncate(at);
-    Ok(())
+    (at, Ok(()))
 }
