@@ -7,3 +7,5 @@ pub mod error;
 pub mod format;
 pub mod function;
 pub mod storage;
+pub mod system;
+pub mod engine;

@@ -1,0 +1,3 @@
+//! Engine: from a statement's text to its rows.
+
+pub mod dialect;
