@@ -18,9 +18,7 @@ mod tests;
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Query, Select, Statement, TableFactor, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Query, Select, Statement, TableFactor, VisitMut, VisitorMut};
 
 pub use names::display_name;
 
@@ -69,6 +67,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        relations::table_oid(expr, &self.scopes);
         subqueries::rewrite(expr, &self.ctes, &self.scopes);
         ControlFlow::Continue(())
     }

@@ -103,7 +103,8 @@ fn comments(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
             })
         }),
         with(session, "col_description", 2..=2, DataType::Utf8, |session, values| {
-            let (oid, column) = (values.integer(0).unwrap_or_default(), values.integer(1).unwrap_or_default());
+            let (oid, column) =
+                (values.integer(0).unwrap_or_default(), values.integer(1).unwrap_or_default());
             or_null(session.catalog().column_comment(oid, column))
         }),
         RowFunction::new("shobj_description", 2..=2, DataType::Utf8, |_| Ok(ScalarValue::Null)),
@@ -131,6 +132,7 @@ fn definitions(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
     // Of things that Lacus does not have: whatever the oid, there is nothing under it.
     let absent = [
         "pg_get_constraintdef",
+        "pg_get_function_sqlbody",
         "pg_get_functiondef",
         "pg_get_indexdef",
         "pg_get_partkeydef",
@@ -240,7 +242,13 @@ fn names(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
         text("regclassout", |session, oid| relation_text(session, oid)),
         text("regnamespaceout", |session, oid| match session.catalog().namespace(oid) {
             Some(namespace) => quote_ident(&namespace.name),
-            None => if oid == 0 { "-".to_owned() } else { oid.to_string() },
+            None => {
+                if oid == 0 {
+                    "-".to_owned()
+                } else {
+                    oid.to_string()
+                }
+            }
         }),
     ];
     all.extend(inputs(session));

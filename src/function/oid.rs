@@ -68,7 +68,10 @@ mod tests {
     #[test]
     fn the_same_name_has_the_same_oid_for_ever() {
         // Fixed on purpose: clients keep oids, and daemons of different age serve one lake.
-        assert_eq!(hashed(&["relation", "lake", "raw", "flights"]), hashed(&["relation", "lake", "raw", "flights"]));
+        assert_eq!(
+            hashed(&["relation", "lake", "raw", "flights"]),
+            hashed(&["relation", "lake", "raw", "flights"])
+        );
         assert_eq!(of_role("lacus"), OWNER);
         assert_eq!(of_database("lake"), 1_322_758_529);
         assert_ne!(hashed(&["relation", "a", "bc"]), hashed(&["relation", "ab", "c"]));
@@ -77,7 +80,8 @@ mod tests {
     #[test]
     fn a_collision_takes_the_next_number() {
         let mut assignment = Assignment::default();
-        let given: Vec<i64> = [FIRST, FIRST, FIRST + 1, END - 1, END - 1].map(|oid| assignment.place(oid)).into();
+        let given: Vec<i64> =
+            [FIRST, FIRST, FIRST + 1, END - 1, END - 1].map(|oid| assignment.place(oid)).into();
         assert_eq!(given, [FIRST, FIRST + 1, FIRST + 2, END - 1, FIRST + 3]);
     }
 }

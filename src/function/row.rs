@@ -34,7 +34,12 @@ pub(super) struct RowFunction {
 
 impl RowFunction {
     /// A function that gives null as soon as one argument is null, and the same answer within a statement.
-    pub(super) fn new<F>(name: &'static str, arguments: RangeInclusive<usize>, returns: DataType, body: F) -> Self
+    pub(super) fn new<F>(
+        name: &'static str,
+        arguments: RangeInclusive<usize>,
+        returns: DataType,
+        body: F,
+    ) -> Self
     where
         F: Fn(&Values<'_>) -> Result<ScalarValue> + Send + Sync + 'static,
     {

@@ -147,9 +147,8 @@ fn server(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let process_id = facts.process_id;
     let started = facts.server_started.timestamp_micros();
-    let start = move |_: &Values<'_>| {
-        Ok(ScalarValue::TimestampMicrosecond(Some(started), Some("UTC".into())))
-    };
+    let start =
+        move |_: &Values<'_>| Ok(ScalarValue::TimestampMicrosecond(Some(started), Some("UTC".into())));
     let nothing = |name: &'static str, returns: DataType| {
         RowFunction::new(name, 0..=0, returns, |_| Ok(ScalarValue::Null))
     };
@@ -195,7 +194,8 @@ fn current(facts: &SessionFacts, values: &Values<'_>) -> Result<ScalarValue> {
         Some(value) => Ok(utf8(value)),
         None if values.boolean(1) == Some(true) => Ok(ScalarValue::Null),
         None => {
-            Err(error::Error::UnknownSetting(format!("unrecognized configuration parameter \"{name}\"")).into())
+            Err(error::Error::UnknownSetting(format!("unrecognized configuration parameter \"{name}\""))
+                .into())
         }
     }
 }

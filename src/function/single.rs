@@ -151,10 +151,10 @@ impl ScalarUDFImpl for OnlyValue {
 
 fn opened(list: Option<ArrayRef>, item: &DataType) -> Result<ScalarValue> {
     match list {
-        Some(list) if list.len() > 1 => {
-            Err(Error::Cardinality("more than one row returned by a subquery used as an expression".to_owned())
-                .into())
-        }
+        Some(list) if list.len() > 1 => Err(Error::Cardinality(
+            "more than one row returned by a subquery used as an expression".to_owned(),
+        )
+        .into()),
         Some(list) if list.len() == 1 => ScalarValue::try_from_array(&list, 0),
         _ => ScalarValue::try_from(item),
     }

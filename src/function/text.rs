@@ -22,12 +22,15 @@ pub(super) fn functions() -> Vec<RowFunction> {
             like_escape(&values.text(0).unwrap_or_default(), &values.text(1).unwrap_or_default()).map(utf8)
         }),
         RowFunction::new("pg_size_pretty", 1..=1, DataType::Utf8, |values| {
-            values.integer(0).map(|bytes| utf8(size_pretty(bytes))).ok_or_else(|| values.refuse("not a number"))
+            values
+                .integer(0)
+                .map(|bytes| utf8(size_pretty(bytes)))
+                .ok_or_else(|| values.refuse("not a number"))
         }),
         RowFunction::new("format_type", 2..=2, DataType::Utf8, |values| {
-            Ok(values.integer(0).map_or(ScalarValue::Null, |oid| {
-                utf8(types::format_type(oid, values.integer(1)))
-            }))
+            Ok(values
+                .integer(0)
+                .map_or(ScalarValue::Null, |oid| utf8(types::format_type(oid, values.integer(1)))))
         })
         .nulls(),
         RowFunction::new("pg_typeof", 1..=1, DataType::Utf8, |values| {

@@ -86,10 +86,9 @@ pub fn of_arrow(data_type: &DataType) -> (i64, i64) {
         DataType::Timestamp(_, None) => "timestamp",
         DataType::Timestamp(_, Some(_)) => "timestamptz",
         DataType::Interval(_) | DataType::Duration(_) => "interval",
-        DataType::Binary
-        | DataType::LargeBinary
-        | DataType::BinaryView
-        | DataType::FixedSizeBinary(_) => "bytea",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "bytea"
+        }
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) => return numeric(*p, *s),
         DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => return numeric(*p, *s),
         DataType::Dictionary(_, value) => return of_arrow(value),
@@ -208,9 +207,13 @@ mod tests {
 
     #[test]
     fn a_name_finds_its_oid() {
-        for (name, oid) in
-            [("integer", 23), ("pg_catalog.int4", 23), ("text[]", 1009), ("_int8", 1016), ("numeric(3,1)", 1700)]
-        {
+        for (name, oid) in [
+            ("integer", 23),
+            ("pg_catalog.int4", 23),
+            ("text[]", 1009),
+            ("_int8", 1016),
+            ("numeric(3,1)", 1700),
+        ] {
             assert_eq!(oid_of(name), Some(oid), "{name}");
         }
         assert_eq!(oid_of("hstore"), None);
@@ -223,7 +226,10 @@ mod tests {
         assert_eq!(of_arrow(&DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))).0, 1184);
         assert_eq!(of_arrow(&list(DataType::Utf8)).0, 1009);
         assert_eq!(of_arrow(&list(list(DataType::Int32))).0, 1007);
-        assert_eq!(of_arrow(&list(DataType::Struct(vec![Field::new("a", DataType::Int32, true)].into()))).0, 114);
+        assert_eq!(
+            of_arrow(&list(DataType::Struct(vec![Field::new("a", DataType::Int32, true)].into()))).0,
+            114
+        );
         let oid = Field::new("o", DataType::Int64, false)
             .with_metadata([(PG_TYPE.to_owned(), "oid".to_owned())].into());
         assert_eq!(of_field(&oid), (26, -1));

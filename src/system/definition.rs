@@ -42,7 +42,8 @@ static INFORMATION_SCHEMA: LazyLock<Vec<Definition>> =
     LazyLock::new(|| parse("information_schema", include_str!("data/information_schema.txt")));
 
 static BY_NAME: LazyLock<HashMap<&'static str, HashMap<&'static str, usize>>> = LazyLock::new(|| {
-    let indexed = |schema| of_schema(schema).iter().enumerate().map(|(index, one)| (one.name, index)).collect();
+    let indexed =
+        |schema| of_schema(schema).iter().enumerate().map(|(index, one)| (one.name, index)).collect();
     ["pg_catalog", "information_schema"].into_iter().map(|schema| (schema, indexed(schema))).collect()
 });
 
@@ -100,7 +101,9 @@ mod tests {
     #[test]
     fn every_column_has_a_known_type() {
         let all = of_schema("pg_catalog").iter().chain(of_schema("information_schema"));
-        for (definition, field) in all.flat_map(|one| one.schema.fields().iter().map(move |field| (one, field))) {
+        for (definition, field) in
+            all.flat_map(|one| one.schema.fields().iter().map(move |field| (one, field)))
+        {
             let (oid, _) = types::of_field(field);
             let named = &field.metadata()[PG_TYPE];
             assert!(types::oid_of(named) == Some(oid), "{}.{}: {named}", definition.name, field.name());

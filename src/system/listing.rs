@@ -131,10 +131,7 @@ fn system_entries(database: &str) -> impl Iterator<Item = Entry> {
 ///
 /// # Errors
 /// The relation's own error, if it was the only one asked for.
-pub(super) async fn details(
-    browse: &dyn Browse,
-    entries: &[Entry],
-) -> Result<Vec<Option<RelationDetail>>> {
+pub(super) async fn details(browse: &dyn Browse, entries: &[Entry]) -> Result<Vec<Option<RelationDetail>>> {
     let alone = entries.len() == 1;
     let read: Vec<_> = entries.iter().map(|entry| detail_or_none(browse, entry, alone).boxed()).collect();
     futures::stream::iter(read).buffered(DETAILS_MAX).try_collect().await

@@ -55,6 +55,11 @@ pub fn columns(schema: &str, name: &str) -> Option<impl Iterator<Item = &'static
     Some(definition.schema.fields().iter().map(|field| field.name().as_str()))
 }
 
+/// The oid of a system table itself; none if there is no such table.
+pub fn oid(schema: &str, name: &str) -> Option<i64> {
+    definition::find(schema, name).map(|definition| definition.oid)
+}
+
 /// The table `schema.name` as the statement behind `browse` sees it from the database `catalog`.
 pub fn table(
     browse: Arc<dyn Browse>,
@@ -74,11 +79,7 @@ pub fn table(
 ///
 /// # Errors
 /// What listing the database raises.
-pub async fn prepare(
-    statement: &Statement,
-    browse: &Arc<dyn Browse>,
-    session: &SessionFacts,
-) -> Result<()> {
+pub async fn prepare(statement: &Statement, browse: &Arc<dyn Browse>, session: &SessionFacts) -> Result<()> {
     let mut needs = Needs::default();
     let _ = statement.visit(&mut needs);
     if !needs.names && !needs.sizes && !needs.system {

@@ -72,14 +72,15 @@ fn push(oid: i64, one: &Procedure, rows: &mut Rows) {
 fn procedures(context: &Context) -> Vec<Procedure> {
     let mut all: BTreeMap<(String, char, String), Procedure> = BTreeMap::new();
     let functions = &context.functions;
-    let mut add = |name: &str, kind, signature: &Signature, result: &dyn Fn(&[DataType]) -> Option<DataType>| {
-        if INTERNAL.contains(&name) {
-            return;
-        }
-        for one in overloads(name, kind, signature, result) {
-            all.entry((one.name.clone(), kind, one.argument_text())).or_insert(one);
-        }
-    };
+    let mut add =
+        |name: &str, kind, signature: &Signature, result: &dyn Fn(&[DataType]) -> Option<DataType>| {
+            if INTERNAL.contains(&name) {
+                return;
+            }
+            for one in overloads(name, kind, signature, result) {
+                all.entry((one.name.clone(), kind, one.argument_text())).or_insert(one);
+            }
+        };
     for one in &functions.scalar {
         add(one.name(), 'f', one.signature(), &|types| {
             let fields = fields(types);

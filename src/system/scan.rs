@@ -168,7 +168,8 @@ impl SystemScan {
     /// Which rows pass those filters that look at nothing but these columns.
     fn passing(&self, keys: Vec<Vec<(&'static str, Cell)>>) -> Result<Vec<bool>> {
         let mut passing = vec![true; keys.len()];
-        let Some(names) = keys.first().map(|key| key.iter().map(|(name, _)| *name).collect::<Vec<_>>()) else {
+        let Some(names) = keys.first().map(|key| key.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+        else {
             return Ok(passing);
         };
         let fields = names.iter().map(|name| self.definition.schema.index_of(name));
@@ -241,10 +242,7 @@ impl ExecutionPlan for SystemScan {
         Ok(self)
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 

@@ -48,7 +48,8 @@ impl Lake {
 }
 
 fn columns(name: &str) -> SchemaRef {
-    let commented = |field: Field| field.with_metadata([("comment".to_owned(), "the year".to_owned())].into());
+    let commented =
+        |field: Field| field.with_metadata([("comment".to_owned(), "the year".to_owned())].into());
     let fields = match name {
         "flights" | "late" => vec![
             commented(Field::new("year", DataType::Int32, false)),
@@ -57,7 +58,9 @@ fn columns(name: &str) -> SchemaRef {
             Field::new("delay", DataType::Decimal128(10, 2), true),
             Field::new("tags", DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))), true),
         ],
-        "airlines" => vec![Field::new("carrier", DataType::Utf8, true), Field::new("name", DataType::Utf8, true)],
+        "airlines" => {
+            vec![Field::new("carrier", DataType::Utf8, true), Field::new("name", DataType::Utf8, true)]
+        }
         _ => vec![Field::new("id", DataType::Int64, true), Field::new("note", DataType::Utf8, true)],
     };
     Arc::new(Schema::new(fields))
@@ -87,7 +90,10 @@ impl Browse for Lake {
     async fn detail(&self, relation: &Relation) -> Result<RelationDetail> {
         self.details_read.fetch_add(1, Ordering::Relaxed);
         if relation.name == "broken" {
-            return Err(Error::CorruptFile { path: "broken.parquet".to_owned(), reason: "no footer".to_owned() });
+            return Err(Error::CorruptFile {
+                path: "broken.parquet".to_owned(),
+                reason: "no footer".to_owned(),
+            });
         }
         let view = relation.kind == RelationKind::View;
         Ok(RelationDetail {

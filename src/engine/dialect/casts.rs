@@ -5,8 +5,8 @@
 //! as a name where it is cast to text and where the outermost SELECT returns it.
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Expr, Function, ObjectName, SelectItem, SetExpr,
-    Statement, Value,
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Expr, Function, ObjectName, SelectItem,
+    SetExpr, Statement, Value,
 };
 
 use super::build::{call, cast, inner, number, parts, take};
@@ -185,9 +185,7 @@ fn array_literal(value: &Expr, data_type: &DataType) -> Option<Expr> {
         Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => text,
         _ => return None,
     };
-    let element = |one: Option<String>| {
-        Expr::value(one.map_or(Value::Null, Value::SingleQuotedString))
-    };
+    let element = |one: Option<String>| Expr::value(one.map_or(Value::Null, Value::SingleQuotedString));
     let elem = array_elements(text)?.into_iter().map(element).collect();
     Some(Expr::Array(datafusion::sql::sqlparser::ast::Array { elem, named: true }))
 }
@@ -232,12 +230,10 @@ mod tests {
     fn an_array_is_read_as_postgres_reads_it() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(array_elements("{}"), Some(vec![]));
-        assert_eq!(array_elements("{a, NULL,\"NULL\",\"b,\\\"c\"}"), Some(vec![
-            some("a"),
-            None,
-            some("NULL"),
-            some("b,\"c"),
-        ]));
+        assert_eq!(
+            array_elements("{a, NULL,\"NULL\",\"b,\\\"c\"}"),
+            Some(vec![some("a"), None, some("NULL"), some("b,\"c"),])
+        );
         assert_eq!(array_elements("{{1},{2}}"), None);
         assert_eq!(array_elements("[1,2]"), None);
     }

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 
 use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, JoinOperator, Query, Select, SetExpr, TableFactor, TableWithJoins, Visit,
-    Visitor,
+    BinaryOperator, Expr, GroupByExpr, JoinOperator, Query, Select, SetExpr, TableFactor, TableWithJoins,
+    Visit, Visitor,
 };
 
 use super::build::{conjuncts, inner, parts};
@@ -35,25 +35,44 @@ pub(super) fn aggregates(select: &Select) -> bool {
     if grouped || select.having.is_some() {
         return true;
     }
-    select.projection.iter().any(|item| item.visit(&mut Aggregates).is_break())
+    select.projection.iter().any(|item| item.visit(&mut Aggregates::default()).is_break())
 }
 
-struct Aggregates;
+/// Stops at an aggregate of the SELECT itself, not of a subquery in it.
+#[derive(Default)]
+struct Aggregates {
+    depth: usize,
+}
 
 impl Visitor for Aggregates {
     type Break = ();
 
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
             let all = all_default_aggregate_functions();
-            let named = all.iter().flat_map(|one| {
-                std::iter::once(one.name().to_owned()).chain(one.aliases().iter().cloned())
-            });
+            let named = all
+                .iter()
+                .flat_map(|one| std::iter::once(one.name().to_owned()).chain(one.aliases().iter().cloned()));
             named.chain([FIRST_TWO.to_owned()]).collect()
         });
         match expr {
-            Expr::Function(function) if parts(&function.name).last().is_some_and(|name| NAMES.contains(name)) => {
-                ControlFlow::Break(())
+            Expr::Function(function) if self.depth == 0 => {
+                let name = parts(&function.name).pop();
+                if name.is_some_and(|name| NAMES.contains(&name)) {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             }
             _ => ControlFlow::Continue(()),
         }
@@ -90,18 +109,19 @@ where
 {
     match factor {
         TableFactor::UNNEST { array_exprs, .. } => array_exprs.iter().all(|array| is_void(array, scopes)),
-        TableFactor::Table { name, args: Some(args), .. } if parts(name).last().is_some_and(|one| one == "unnest") => {
+        TableFactor::Table { name, args: Some(args), .. }
+            if parts(name).last().is_some_and(|one| one == "unnest") =>
+        {
             use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr};
             args.args.iter().all(|argument| {
                 matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(array)) if is_void(array, scopes))
             })
         }
         // A WITH query of that name is no system table, but then it is qualified as none either.
-        TableFactor::Table { .. } => {
-            system_table(factor, &[]).is_some_and(|table| {
-                system::is_always_empty(&table) && scopes().any(|scope| scope.tables.values().any(|one| *one == table))
-            })
-        }
+        TableFactor::Table { .. } => system_table(factor, &[]).is_some_and(|table| {
+            system::is_always_empty(&table)
+                && scopes().any(|scope| scope.tables.values().any(|one| *one == table))
+        }),
         TableFactor::NestedJoin { table_with_joins, .. } => {
             is_empty_product(table_with_joins, &|factor| is_empty_factor(factor, scopes))
         }
@@ -116,7 +136,9 @@ fn is_void<'a, I: Iterator<Item = &'a Scope>>(array: &Expr, scopes: &impl Fn() -
 
 /// Whether a condition holds for no row.
 fn never(condition: &Expr, scope: &Scope) -> bool {
-    has_column_privileges(condition, scope) || has_own_collation(condition, scope) || is_of_domain(condition, scope)
+    has_column_privileges(condition, scope)
+        || has_own_collation(condition, scope)
+        || is_of_domain(condition, scope)
 }
 
 /// There are no privileges on columns.

@@ -1,11 +1,11 @@
 //! Expressions: operators, function names and comparisons with arrays.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
-    Select, SelectItem, Value, ValueWithSpan,
+    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    ObjectName, Select, SelectItem, Value, ValueWithSpan,
 };
 
-use super::build::{call, cast, inner, number, parts, take};
+use super::build::{call, cast, folded, inner, number, parts, take};
 
 /// Schemas of built-in functions, which the planner knows by their bare names.
 const FUNCTION_SCHEMAS: [&str; 2] = ["pg_catalog", "information_schema"];
@@ -41,7 +41,17 @@ pub(super) fn rewrite(expr: &mut Expr) {
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             escape(pattern, escape_char);
         }
+        Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(plain_access),
         _ => {}
+    }
+}
+
+/// `(x).field` with the field as a text, which is how the planner takes it.
+fn plain_access(access: &mut AccessExpr) {
+    if let AccessExpr::Dot(field) = access
+        && let Expr::Identifier(ident) = field
+    {
+        *field = Expr::value(Value::SingleQuotedString(folded(ident)));
     }
 }
 

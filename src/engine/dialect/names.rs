@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, CastKind, DataType, Distinct, Expr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
-    SetExpr, Statement, TrimWhereField, TypedString, Visit, VisitMut, Visitor, VisitorMut,
+    AccessExpr, CastKind, DataType, Distinct, Expr, Ident, ObjectName, OrderByKind, Query, Select,
+    SelectItem, SetExpr, Statement, TrimWhereField, TypedString, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use super::build::{folded, inner, parts};

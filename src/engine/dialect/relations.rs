@@ -4,7 +4,8 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias, TableAliasColumnDef, TableFactor,
 };
 
-use super::build::parts;
+use super::build::{number, parts};
+use super::scope::{Scope, column};
 use crate::system;
 
 /// Rewrites one item of FROM.
@@ -51,6 +52,20 @@ fn qualify(name: &mut ObjectName, alias: &mut Option<TableAlias>, ctes: &[String
 
 pub(super) fn is_system_table(name: &str) -> bool {
     name.starts_with("pg_") && system::names("pg_catalog").contains(&name)
+}
+
+/// `c.tableoid` of a system table as its number: such a column is in every table of PostgreSQL, unseen.
+pub(super) fn table_oid(expr: &mut Expr, scopes: &[Scope]) {
+    let Some((table, name)) = column(expr) else {
+        return;
+    };
+    if name != "tableoid" {
+        return;
+    }
+    let known = scopes.iter().rev().find_map(|scope| scope.tables.get(&table));
+    if let Some(oid) = known.and_then(|table| system::oid("pg_catalog", table)) {
+        *expr = number(oid.unsigned_abs());
+    }
 }
 
 /// Takes `pg_catalog.` off a function's name and gives the bare name.

@@ -27,7 +27,8 @@ pub(super) struct Scope {
 impl Scope {
     pub(super) fn of(select: &Select, ctes: &[String], outer: &[Self]) -> Self {
         let mut scope = Self { tables: system_tables(&select.from, ctes), ..Self::default() };
-        scope.void = select.from.iter().flat_map(|item| &item.joins).filter_map(|join| scope.voided(join)).collect();
+        scope.void =
+            select.from.iter().flat_map(|item| &item.joins).filter_map(|join| scope.voided(join)).collect();
         scope.empty = outer.last().is_some_and(|outer| outer.empty)
             || (!emptiness::aggregates(select) && emptiness::without_rows(select, &scope, outer));
         scope
@@ -176,8 +177,9 @@ impl Visitor for Inside<'_, '_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         self.0.names.extend(factor_name(factor));
-        let known = system_table(factor, self.0.ctes)
-            .and_then(|table| system::columns("pg_catalog", &table).map(|columns| columns.map(str::to_owned)));
+        let known = system_table(factor, self.0.ctes).and_then(|table| {
+            system::columns("pg_catalog", &table).map(|columns| columns.map(str::to_owned))
+        });
         match (known, &mut self.0.columns) {
             (Some(known), Some(columns)) => columns.extend(known),
             _ => self.0.columns = None,
@@ -205,7 +207,9 @@ impl Visitor for Search<'_> {
             Expr::CompoundIdentifier(_) => column(expr).is_some_and(|(name, _)| !self.names.contains(&name)),
             Expr::Identifier(ident) => {
                 let name = folded(ident);
-                self.columns.as_ref().is_some_and(|columns| !columns.contains(&name) && !self.names.contains(&name))
+                self.columns
+                    .as_ref()
+                    .is_some_and(|columns| !columns.contains(&name) && !self.names.contains(&name))
             }
             _ => false,
         };

@@ -1,11 +1,11 @@
 //! Subqueries in expressions: `(SELECT …)`, `ARRAY(SELECT …)`, `EXISTS (SELECT …)`.
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, FunctionArguments, GroupByExpr, Ident, OrderByExpr, OrderByKind, Query, Select, SelectItem,
-    SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value,
+    BinaryOperator, DataType, Expr, FunctionArguments, GroupByExpr, Ident, OrderByExpr, OrderByKind, Query,
+    Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value,
 };
 
-use super::build::{array_agg, boolean, call, cast, null, parts, take};
+use super::build::{array_agg, boolean, call, cast, inner, null, parts, take};
 use super::emptiness::{aggregates, is_empty};
 use super::scope::{Scope, is_correlated};
 use crate::function::{ARRAY_OR_EMPTY, FIRST_TWO, ONLY_VALUE};
@@ -15,6 +15,12 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
     // Where no row is, nothing is asked.
     let unreached = scopes.last().is_some_and(|scope| scope.empty);
     match expr {
+        // An array of PostgreSQL compares with its text; over no row, any answer is right.
+        Expr::BinaryOp { left, op: BinaryOperator::Eq | BinaryOperator::NotEq, right }
+            if unreached && (is_array_text(left) || is_array_text(right)) =>
+        {
+            *expr = cast(null(), DataType::Boolean);
+        }
         Expr::Subquery(query) => {
             if unreached || is_empty(query, ctes, scopes) {
                 *expr = null();
@@ -41,6 +47,13 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
         }
         _ => {}
     }
+}
+
+fn is_array_text(expr: &Expr) -> bool {
+    let Expr::Value(value) = inner(expr) else {
+        return false;
+    };
+    matches!(&value.value, Value::SingleQuotedString(text) if text.starts_with('{') && text.ends_with('}'))
 }
 
 fn text_array() -> DataType {
