@@ -1,8 +1,8 @@
 //! Expressions: operators, function names and comparisons with arrays.
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    ObjectName, Select, SelectItem, Value, ValueWithSpan,
+    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, ObjectName, Select, SelectItem, Value, ValueWithSpan,
 };
 
 use super::build::{call, cast, folded, inner, number, parts, take};
@@ -41,7 +41,10 @@ pub(super) fn rewrite(expr: &mut Expr) {
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             escape(pattern, escape_char);
         }
-        Expr::CompoundFieldAccess { access_chain, .. } => access_chain.iter_mut().for_each(plain_access),
+        // `t.a[1]` starts with a name too, and the planner reads it as the column that it is.
+        Expr::CompoundFieldAccess { root, access_chain } if !matches!(**root, Expr::Identifier(_)) => {
+            access_chain.iter_mut().for_each(plain_access);
+        }
         _ => {}
     }
 }

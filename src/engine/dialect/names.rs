@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
     SelectItem, SetExpr, Statement, TrimWhereField, TypedString, Visit, VisitMut, Visitor, VisitorMut,
 };
 
-use super::build::{folded, inner, parts};
+use super::build::{folded, inner, number, parts};
 use crate::function::types;
 
 /// Stands between a name and the number that makes it unique: no name that is typed holds it.
@@ -39,6 +39,7 @@ impl VisitorMut for Namer {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        order_by_position(query);
         let mut meant = HashSet::new();
         if let Some(order_by) = &query.order_by
             && let OrderByKind::Expressions(exprs) = &order_by.kind
@@ -48,6 +49,34 @@ impl VisitorMut for Namer {
         }
         name_body(&mut query.body, &meant);
         ControlFlow::Continue(())
+    }
+}
+
+/// `SELECT f(a) … ORDER BY f(a)` as `ORDER BY 1`: an expression that is a column stands for that column.
+fn order_by_position(query: &mut Query) {
+    let (SetExpr::Select(select), Some(order_by)) = (query.body.as_ref(), &mut query.order_by) else {
+        return;
+    };
+    let OrderByKind::Expressions(exprs) = &mut order_by.kind else {
+        return;
+    };
+    let columns: Option<Vec<&Expr>> = select.projection.iter().map(item_expr).collect();
+    let Some(columns) = columns else {
+        return;
+    };
+    // A number is a position already.
+    for one in exprs.iter_mut().filter(|one| !is_name(&one.expr) && !matches!(one.expr, Expr::Value(_))) {
+        if let Some(index) = columns.iter().position(|column| **column == one.expr) {
+            one.expr = number(index as u64 + 1);
+        }
+    }
+}
+
+/// The expression of a column; none for a wildcard.
+fn item_expr(item: &SelectItem) -> Option<&Expr> {
+    match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
     }
 }
 

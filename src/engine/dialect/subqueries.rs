@@ -28,10 +28,8 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
                 *expr = call(ONLY_VALUE, vec![take(expr)]);
             }
         }
-        Expr::Exists { subquery, negated } => {
-            if unreached || is_empty(subquery, ctes, scopes) {
-                *expr = boolean(*negated);
-            }
+        Expr::Exists { subquery, negated } if unreached || is_empty(subquery, ctes, scopes) => {
+            *expr = boolean(*negated);
         }
         Expr::Function(function) if parts(&function.name).last().is_some_and(|name| name == "array") => {
             let FunctionArguments::Subquery(query) = &mut function.args else {

@@ -96,6 +96,8 @@ async fn a_given_name_hides_no_input_column() {
     assert_eq!(rows(&order).await.unwrap().len(), 3);
     let distinct = format!("SELECT DISTINCT x::text FROM {t} ORDER BY x::text");
     assert_eq!(rows(&distinct).await.unwrap(), ["1.2", "1.6", "2.9"]);
+    let position = "SELECT y, 1 FROM (VALUES (2), (1)) t(y) ORDER BY 1";
+    assert_eq!(rows(position).await.unwrap(), ["1|1", "2|1"]);
     let count = format!("SELECT x > 1.5, count(*) FROM {t} GROUP BY x > 1.5 ORDER BY count(*)");
     assert_eq!(rows(&count).await.unwrap(), ["false|1", "true|2"]);
 }
@@ -110,7 +112,8 @@ async fn a_subquery_gives_one_value_or_an_error() {
     assert_eq!(rows(&filter).await.unwrap(), ["1"]);
     let two = format!("{tables} SELECT (SELECT b.v FROM b WHERE b.id = a.id + 2) FROM a");
     assert!(matches!(rows(&two).await, Err(Error::Cardinality(_))));
-    let array = format!("{tables} SELECT ARRAY(SELECT b.v FROM b WHERE b.id = a.id + 2 ORDER BY 1 DESC) FROM a");
+    let array =
+        format!("{tables} SELECT ARRAY(SELECT b.v FROM b WHERE b.id = a.id + 2 ORDER BY 1 DESC) FROM a");
     let mut arrays = rows(&array).await.unwrap();
     arrays.sort();
     assert_eq!(arrays, ["[]", "[z, y]"]);
@@ -143,7 +146,10 @@ async fn spellings_of_postgres_are_understood() {
         ("SELECT pg_catalog.lower('A'), current_schema, current_catalog", "a|public|lake"),
         ("SELECT '{a,\"b,c\",NULL}'::text[]", "[a, b,c, ]"),
         ("SELECT 2 = ANY('{1,2}'::int[]), 3 <> ALL(ARRAY[1,2])", "true|true"),
-        ("SELECT 'abcdef'::varchar(3), 'a_c' LIKE 'a/_%' ESCAPE '/', 'abc' LIKE 'a/_%' ESCAPE '/'", "abc|true|false"),
+        (
+            "SELECT 'abcdef'::varchar(3), 'a_c' LIKE 'a/_%' ESCAPE '/', 'abc' LIKE 'a/_%' ESCAPE '/'",
+            "abc|true|false",
+        ),
         ("SELECT s FROM generate_series(2, 2) s", "2"),
         ("SELECT generate_series(7, 7)", "7"),
         ("SELECT unnest FROM unnest(ARRAY[5])", "5"),
@@ -185,20 +191,4 @@ async fn two_tables_of_one_name_are_told_apart_by_the_path() {
     assert_eq!(run(&lake, &session, sql).await.unwrap().1, ["public"]);
     session.set_search_path(vec!["mart".to_owned(), "public".to_owned()]);
     assert_eq!(run(&lake, &session, sql).await.unwrap().1, ["mart"]);
-}
-
-#[tokio::test]
-async fn scratch() {
-    let (lake, session) = (Lake::new(), session());
-    let number = |schema, name| oid::hashed(&["relation", "lake", schema, name]).to_string();
-    let mut out = String::from("# Queries of clients, as they send them, and the rows that the lake of the tests gives.\n");
-    for case in std::fs::read_to_string("/tmp/pgsys/g.sql").unwrap().split("\n--\n") {
-        let (title, sql) = case.split_once('\n').unwrap();
-        let q = sql.replace("{raw.flights}", &number("raw", "flights")).replace("{mart.late}", &number("mart", "late"));
-        match run(&lake, &session, &q).await {
-            Ok((_, rows)) => { out.push_str(&format!("\n{title}\n{sql}\n----\n")); for r in rows { out.push_str(&r); out.push('\n'); } }
-            Err(e) => println!("FAIL {title} {sql} {e}"),
-        }
-    }
-    std::fs::write("/tmp/pgsys/clients.txt", out).unwrap();
 }
