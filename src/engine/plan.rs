@@ -23,9 +23,11 @@ use futures::future::BoxFuture;
 
 use super::dialect;
 use super::statement::Name;
+use crate::catalog::Browse;
 use crate::catalog::transaction::{Found, Transaction};
 use crate::error::{Error, Result};
 use crate::function::SessionFacts;
+use crate::system;
 use context::Tables;
 
 /// How deep views may stand on views.
@@ -85,7 +87,9 @@ impl Planner {
             return Err(Error::LimitExceeded(format!("views stand on views more than {VIEWS_MAX} deep")));
         }
         let mut statement = ast::Statement::Query(Box::new(query));
-        dialect::rewrite(&mut statement)?;
+        dialect::rewrite(&mut statement);
+        let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
+        system::prepare(&statement, &browse, &self.facts).await?;
         let mut tables = Tables::new(&self.state);
         self.files(&mut statement, &mut tables).await?;
         let statement = PlannerStatement::Statement(Box::new(statement));

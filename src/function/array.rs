@@ -19,19 +19,21 @@ pub const ARRAY_OR_EMPTY: &str = "array_or_empty";
 
 pub(super) fn functions() -> Vec<RowFunction> {
     vec![
-        RowFunction::new("array_upper", 2..=2, DataType::Int32, |values| bound(values, |length| length)),
-        RowFunction::new("array_lower", 2..=2, DataType::Int32, |values| bound(values, |_| 1)),
+        RowFunction::new("array_upper", 2..=2, DataType::Int64, |values| bound(values, |length| length)),
+        RowFunction::new("array_lower", 2..=2, DataType::Int64, |values| bound(values, |_| 1)),
     ]
 }
 
 /// The bound of an array's one dimension; null for an empty array or another dimension.
-fn bound(values: &Values<'_>, of_length: fn(i32) -> i32) -> Result<ScalarValue> {
+///
+/// A bigint, because that is what `generate_series` takes.
+fn bound(values: &Values<'_>, of_length: fn(i64) -> i64) -> Result<ScalarValue> {
     let ScalarValue::List(list) = &values.all()[0] else {
         return Err(values.refuse("the first argument is not an array"));
     };
     let length = list.value(0).len();
     match values.integer(1) {
-        Some(1) if length > 0 => Ok(ScalarValue::Int32(i32::try_from(length).ok().map(of_length))),
+        Some(1) if length > 0 => Ok(ScalarValue::Int64(i64::try_from(length).ok().map(of_length))),
         _ => Ok(ScalarValue::Null),
     }
 }

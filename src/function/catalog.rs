@@ -132,6 +132,7 @@ fn definitions(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
     // Of things that Lacus does not have: whatever the oid, there is nothing under it.
     let absent = [
         "pg_get_constraintdef",
+        "pg_get_function_sqlbody",
         "pg_get_functiondef",
         "pg_get_indexdef",
         "pg_get_partkeydef",
@@ -238,7 +239,7 @@ fn names(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
         }),
         text("regroleout", |session, oid| role_name(session, oid).unwrap_or_else(|| oid.to_string())),
         text("regtypeout", |_, oid| types::format_type(oid, None)),
-        text("regclassout", |session, oid| relation_text(session, oid)),
+        text("regclassout", relation_text),
         text("regnamespaceout", |session, oid| match session.catalog().namespace(oid) {
             Some(namespace) => quote_ident(&namespace.name),
             None => {

@@ -16,7 +16,7 @@ pub(super) fn functions() -> Vec<RowFunction> {
 
 /// The object in PostgreSQL's layout: `{"a" : 1, "b" : null}`.
 fn build_object(values: &Values<'_>) -> Result<ScalarValue> {
-    if values.len() % 2 != 0 {
+    if !values.len().is_multiple_of(2) {
         return Err(values.refuse("the argument list must have an even number of elements"));
     }
     let pairs: Result<Vec<String>> = values

@@ -73,7 +73,7 @@ mod tests {
             hashed(&["relation", "lake", "raw", "flights"])
         );
         assert_eq!(of_role("lacus"), OWNER);
-        assert_eq!(of_database("lake"), 1_281_374_463);
+        assert_eq!(of_database("lake"), 1_322_758_529);
         assert_ne!(hashed(&["relation", "a", "bc"]), hashed(&["relation", "ab", "c"]));
     }
 

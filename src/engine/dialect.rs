@@ -1,0 +1,80 @@
+//! The dialect: PostgreSQL's spellings, turned into what DataFusion's planner reads.
+//!
+//! [`rewrite`] changes how a statement is written, never what it means: a cast to `regclass` becomes
+//! a function call, `ARRAY(SELECT …)` an aggregate, a column without a name gets the one that
+//! PostgreSQL would give. What it does not know it leaves alone, for the planner to refuse.
+
+mod build;
+mod casts;
+mod emptiness;
+mod expressions;
+mod names;
+mod relations;
+mod scope;
+mod subqueries;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{Expr, Query, Select, Statement, TableFactor, VisitMut, VisitorMut};
+
+pub use names::display_name;
+
+/// Rewrites a statement in place, before it is planned.
+pub fn rewrite(statement: &mut Statement) {
+    names::complete(statement);
+    casts::show_references(statement);
+    let ctes = scope::cte_names(statement);
+    let _ = VisitMut::visit(statement, &mut Rewriter { ctes, scopes: vec![] });
+}
+
+/// Rewrites a query that is not a whole statement, such as the text of a view.
+pub fn rewrite_query(query: &mut Query) {
+    let mut statement = Statement::Query(Box::new(query.clone()));
+    rewrite(&mut statement);
+    if let Statement::Query(rewritten) = statement {
+        *query = *rewritten;
+    }
+}
+
+struct Rewriter {
+    /// Names of WITH queries anywhere in the statement; they hide system tables.
+    ctes: Vec<String>,
+    /// What can be said of the SELECTs around the current place, the innermost last.
+    scopes: Vec<scope::Scope>,
+}
+
+impl VisitorMut for Rewriter {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        expressions::expand_series(select);
+        let scope = scope::Scope::of(select, &self.ctes, &self.scopes);
+        self.scopes.push(scope);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, _: &mut Select) -> ControlFlow<()> {
+        self.scopes.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        relations::rewrite(factor, &self.ctes);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        relations::table_oid(expr, &self.scopes);
+        subqueries::rewrite(expr, &self.ctes, &self.scopes);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        expressions::rewrite(expr);
+        casts::rewrite(expr);
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Casts: PostgreSQL's type names, and the `reg…` types.
+//!
+//! A value of type `regclass` is an oid that prints as a name. DataFusion has no such type, so the
+//! cast becomes a function: `regclassin` gives the oid, `regclassout` the name. A reference is shown
+//! as a name where it is cast to text and where the outermost SELECT returns it.
+
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Expr, Function, ObjectName, SelectItem,
+    SetExpr, Statement, Value,
+};
+
+use super::build::{call, cast, inner, number, parts, take};
+
+/// The functions of each `reg…` type: from what is cast to the value, and from the value to its text.
+const REFERENCES: [(&str, &str, Option<&str>); 7] = [
+    ("regclass", "regclassin", Some("regclassout")),
+    ("regtype", "regtypein", Some("regtypeout")),
+    ("regnamespace", "regnamespacein", Some("regnamespaceout")),
+    ("regrole", "regrolein", Some("regroleout")),
+    ("regproc", "regprocin", None),
+    ("regprocedure", "regprocin", None),
+    ("regoper", "regprocin", None),
+];
+
+/// Casts what the outermost SELECT returns as a reference on to text.
+pub(super) fn show_references(statement: &mut Statement) {
+    if let Statement::Query(query) = statement {
+        show_in_body(&mut query.body);
+    }
+}
+
+fn show_in_body(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            for item in &mut select.projection {
+                let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
+                    continue;
+                };
+                if matches!(expr, Expr::Cast { data_type, .. } if reference(data_type).is_some()) {
+                    *expr = cast(take(expr), DataType::Text);
+                }
+            }
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            show_in_body(left);
+            show_in_body(right);
+        }
+        SetExpr::Query(query) => show_in_body(&mut query.body),
+        _ => {}
+    }
+}
+
+/// Rewrites a cast whose inside is rewritten already.
+pub(super) fn rewrite(expr: &mut Expr) {
+    if let Expr::TypedString(typed) = expr
+        && let Some((_, input, _)) = reference(&typed.data_type)
+    {
+        *expr = call(input, vec![Expr::Value(typed.value.clone())]);
+        return;
+    }
+    let Expr::Cast { expr: value, data_type, .. } = expr else {
+        return;
+    };
+    if let Some((_, input, _)) = reference(data_type) {
+        *expr = call(input, vec![take(value)]);
+    } else if let Some(output) = output_of(value).filter(|_| is_text(data_type)) {
+        *expr = call(output, vec![take(value)]);
+    } else if is_reference(value) && is_named(data_type, "oid") {
+        *expr = take(value);
+    } else if let Some(elements) = array_literal(value, data_type) {
+        **value = elements;
+        *data_type = plain(data_type);
+    } else if let DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. })) = data_type {
+        // An explicit cast cuts the text off; the planner would let it pass whole.
+        let length = number(*length);
+        *expr = call("left", vec![cast(take(value), DataType::Text), length]);
+    } else {
+        *data_type = plain(data_type);
+    }
+}
+
+fn reference(data_type: &DataType) -> Option<(&'static str, &'static str, Option<&'static str>)> {
+    REFERENCES.into_iter().find(|(name, ..)| is_named(data_type, name))
+}
+
+/// Whether a type is written as `name` or `pg_catalog.name`.
+fn is_named(data_type: &DataType, name: &str) -> bool {
+    custom_name(data_type).is_some_and(|found| found == name)
+}
+
+fn custom_name(data_type: &DataType) -> Option<String> {
+    match data_type {
+        DataType::Regclass => Some("regclass".to_owned()),
+        DataType::Custom(name, modifiers) if modifiers.is_empty() => bare(name),
+        _ => None,
+    }
+}
+
+fn bare(name: &ObjectName) -> Option<String> {
+    let mut parts = parts(name);
+    match parts.len() {
+        1 => parts.pop(),
+        2 if parts[0] == "pg_catalog" => parts.pop(),
+        _ => None,
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Text | DataType::Varchar(None))
+        || ["text", "varchar", "name"].iter().any(|name| is_named(data_type, name))
+}
+
+fn input_of(value: &Expr) -> Option<&'static (&'static str, &'static str, Option<&'static str>)> {
+    static ALL: [(&str, &str, Option<&str>); 7] = REFERENCES;
+    let Expr::Function(Function { name, .. }) = inner(value) else {
+        return None;
+    };
+    let name = parts(name).pop()?;
+    ALL.iter().find(|(_, input, _)| *input == name)
+}
+
+fn output_of(value: &Expr) -> Option<&'static str> {
+    input_of(value).and_then(|(_, _, output)| *output)
+}
+
+fn is_reference(value: &Expr) -> bool {
+    output_of(value).is_some()
+}
+
+/// The type as the planner knows it.
+fn plain(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) => array_of(plain(item)),
+        DataType::Float(ExactNumberInfo::None) => DataType::DoublePrecision,
+        DataType::Float(ExactNumberInfo::Precision(bits)) if *bits > 24 => DataType::DoublePrecision,
+        DataType::JSON | DataType::JSONB => DataType::Text,
+        _ => match custom_name(data_type).and_then(|name| built_in(&name)) {
+            Some(known) => known,
+            None => data_type.clone(),
+        },
+    }
+}
+
+fn array_of(item: DataType) -> DataType {
+    DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))
+}
+
+fn built_in(name: &str) -> Option<DataType> {
+    use datafusion::sql::sqlparser::ast::TimezoneInfo;
+    Some(match name {
+        "text" | "name" | "char" | "bpchar" | "varchar" | "json" | "jsonb" | "xml" | "aclitem" | "inet"
+        | "pg_node_tree" => DataType::Text,
+        "bool" | "boolean" => DataType::Boolean,
+        "int2" | "smallint" => DataType::SmallInt(None),
+        "int4" | "int" | "integer" => DataType::Integer(None),
+        "int8" | "bigint" | "oid" | "xid" | "cid" => DataType::BigInt(None),
+        "float4" | "real" => DataType::Real,
+        "float8" => DataType::DoublePrecision,
+        "numeric" | "decimal" => DataType::Numeric(ExactNumberInfo::None),
+        "bytea" => DataType::Bytea,
+        "date" => DataType::Date,
+        "time" => DataType::Time(None, TimezoneInfo::None),
+        "timestamp" => DataType::Timestamp(None, TimezoneInfo::None),
+        "timestamptz" => DataType::Timestamp(None, TimezoneInfo::Tz),
+        "interval" => DataType::Interval { fields: None, precision: None },
+        "int2vector" => array_of(DataType::SmallInt(None)),
+        "oidvector" => array_of(DataType::BigInt(None)),
+        "_text" | "_name" | "_varchar" => array_of(DataType::Text),
+        "_int2" => array_of(DataType::SmallInt(None)),
+        "_int4" => array_of(DataType::Integer(None)),
+        "_int8" | "_oid" => array_of(DataType::BigInt(None)),
+        _ => return None,
+    })
+}
+
+/// `'{a,b}'::text[]` as `ARRAY['a', 'b']`: a cast of text would make one element of it.
+fn array_literal(value: &Expr, data_type: &DataType) -> Option<Expr> {
+    if !matches!(plain(data_type), DataType::Array(_)) {
+        return None;
+    }
+    let Expr::Value(value) = inner(value) else {
+        return None;
+    };
+    let text = match &value.value {
+        Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => text,
+        _ => return None,
+    };
+    let element = |one: Option<String>| Expr::value(one.map_or(Value::Null, Value::SingleQuotedString));
+    let elem = array_elements(text)?.into_iter().map(element).collect();
+    Some(Expr::Array(datafusion::sql::sqlparser::ast::Array { elem, named: true }))
+}
+
+/// The elements of an array's text; nothing for one that is nested or malformed.
+fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
+    let body = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    if body.trim().is_empty() {
+        return Some(vec![]);
+    }
+    let (mut elements, mut element, mut quoted, mut was_quoted) = (vec![], String::new(), false, false);
+    let finish = |element: &mut String, was_quoted: &mut bool| {
+        let text = std::mem::take(element);
+        if std::mem::take(was_quoted) {
+            return Some(text);
+        }
+        let text = text.trim();
+        (!text.eq_ignore_ascii_case("null")).then(|| text.to_owned())
+    };
+    let mut characters = body.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => element.push(characters.next()?),
+            '"' => {
+                quoted = !quoted;
+                was_quoted = true;
+            }
+            ',' if !quoted => elements.push(finish(&mut element, &mut was_quoted)),
+            '{' | '}' if !quoted => return None,
+            other => element.push(other),
+        }
+    }
+    elements.push(finish(&mut element, &mut was_quoted));
+    (!quoted).then_some(elements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_read_as_postgres_reads_it() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(array_elements("{}"), Some(vec![]));
+        assert_eq!(
+            array_elements("{a, NULL,\"NULL\",\"b,\\\"c\"}"),
+            Some(vec![some("a"), None, some("NULL"), some("b,\"c"),])
+        );
+        assert_eq!(array_elements("{{1},{2}}"), None);
+        assert_eq!(array_elements("[1,2]"), None);
+    }
+}

@@ -1,0 +1,277 @@
+//! Scans of system tables: a table provider, and the plan node that computes its rows.
+//!
+//! Rows are computed when the node is first polled, not while the statement is planned: by then the
+//! filters that a join learns from its other side are known too, and only the relations that pass
+//! all filters are read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::cast::as_boolean_array;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
+    ReplaceChildrenOptions,
+};
+
+use super::definition::Definition;
+use super::listing::{self, Entry, Listing};
+use super::rows::{Cell, Rows};
+use super::source::{self, Context, Functions, PerRelation, Source};
+use crate::catalog::Browse;
+use crate::function::SessionFacts;
+
+/// More columns than PostgreSQL gives to one table.
+const COLUMNS_MAX: i64 = 1600;
+
+/// A system table as one statement sees it.
+#[derive(Debug)]
+pub(super) struct SystemTable {
+    definition: &'static Definition,
+    browse: Arc<dyn Browse>,
+    session: Arc<SessionFacts>,
+    database: String,
+}
+
+impl SystemTable {
+    pub(super) fn new(
+        definition: &'static Definition,
+        browse: Arc<dyn Browse>,
+        session: Arc<SessionFacts>,
+        database: &str,
+    ) -> Self {
+        Self { definition, browse, session, database: database.to_owned() }
+    }
+
+    fn context(&self, state: &dyn Session) -> Context {
+        let functions = Functions {
+            scalar: state.scalar_functions().values().cloned().collect(),
+            aggregate: state.aggregate_functions().values().cloned().collect(),
+            window: state.window_functions().values().cloned().collect(),
+        };
+        Context {
+            browse: Arc::clone(&self.browse),
+            session: Arc::clone(&self.session),
+            facts: self.session.catalog(),
+            database: self.database.clone(),
+            functions,
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for SystemTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.definition.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        if self.definition.kind == 'v' { TableType::View } else { TableType::Base }
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = match projection {
+            Some(columns) => Arc::new(self.definition.schema.project(columns)?),
+            None => self.schema(),
+        };
+        Ok(Arc::new(SystemScan::new(self.definition, Arc::new(self.context(state)), schema)))
+    }
+}
+
+/// The plan node: one partition, one batch.
+#[derive(Debug, Clone)]
+struct SystemScan {
+    definition: &'static Definition,
+    context: Arc<Context>,
+    schema: SchemaRef,
+    /// What is asked of the rows above; they are filtered there again.
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+    properties: Arc<PlanProperties>,
+}
+
+impl SystemScan {
+    fn new(definition: &'static Definition, context: Arc<Context>, schema: SchemaRef) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self { definition, context, schema, filters: vec![], properties: Arc::new(properties) }
+    }
+
+    async fn batch(self) -> Result<RecordBatch> {
+        let mut rows = Rows::new(Arc::clone(&self.schema));
+        match source::of(self.definition) {
+            Source::Empty => {}
+            Source::Fixed(fill) => fill(&self.context, &mut rows),
+            Source::Names(fill) => fill(&self.context, &self.listing().await?, &mut rows),
+            Source::Relations(source) => self.relation_rows(&source, &mut rows).await?,
+        }
+        rows.finish()
+    }
+
+    async fn listing(&self) -> Result<Listing> {
+        Ok(Listing::load(self.context.browse.as_ref(), &self.context.database).await?)
+    }
+
+    async fn relation_rows(&self, source: &PerRelation, rows: &mut Rows) -> Result<()> {
+        let listing = self.listing().await?;
+        (source.before)(&listing, rows);
+        let entries = self.wanted(source, &listing)?;
+        if !(source.reads)(&self.context, rows) {
+            entries.iter().for_each(|entry| (source.rows)(&self.context, &listing, entry, None, rows));
+            return Ok(());
+        }
+        let read = listing::details(self.context.browse.as_ref(), &entries).await?;
+        for (entry, detail) in entries.iter().zip(read) {
+            (source.rows)(&self.context, &listing, entry, detail.as_ref(), rows);
+        }
+        Ok(())
+    }
+
+    /// The relations of which a row can pass the filters.
+    fn wanted(&self, source: &PerRelation, listing: &Listing) -> Result<Vec<Entry>> {
+        if let Some(ordinal) = source.ordinal {
+            let numbers = (1..=COLUMNS_MAX).map(|number| vec![(ordinal, number.into())]).collect();
+            if !self.passing(numbers)?.iter().any(|passes| *passes) {
+                return Ok(vec![]);
+            }
+        }
+        let keys = listing.entries.iter().map(|entry| (source.keys)(listing, entry)).collect();
+        let passing = self.passing(keys)?.into_iter().zip(&listing.entries);
+        Ok(passing.filter(|(passes, _)| *passes).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    /// Which rows pass those filters that look at nothing but these columns.
+    fn passing(&self, keys: Vec<Vec<(&'static str, Cell)>>) -> Result<Vec<bool>> {
+        let mut passing = vec![true; keys.len()];
+        let Some(names) = keys.first().map(|key| key.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+        else {
+            return Ok(passing);
+        };
+        let fields = names.iter().map(|name| self.definition.schema.index_of(name));
+        let schema = Arc::new(self.definition.schema.project(&fields.collect::<Result<Vec<_>, _>>()?)?);
+        let mut rows = Rows::new(Arc::clone(&schema));
+        for key in keys {
+            rows.push_all(&key);
+        }
+        let batch = rows.finish()?;
+        for filter in &self.filters {
+            if let Some(answer) = answer(filter, &schema, &batch) {
+                passing.iter_mut().zip(answer.iter()).for_each(|(passes, yes)| *passes &= yes == Some(true));
+            }
+        }
+        Ok(passing)
+    }
+}
+
+/// What a filter says to rows of some columns; nothing if it looks at others, or fails on a row.
+fn answer(filter: &Arc<dyn PhysicalExpr>, schema: &SchemaRef, batch: &RecordBatch) -> Option<BooleanArray> {
+    if !collect_columns(filter).iter().all(|column| schema.index_of(column.name()).is_ok()) {
+        return None;
+    }
+    let filter = reassign_expr_columns(Arc::clone(filter), schema).ok()?;
+    let answer = filter.evaluate(batch).ok()?.into_array(batch.num_rows()).ok()?;
+    as_boolean_array(&answer).ok().filter(|answer| answer.len() == batch.num_rows()).cloned()
+}
+
+impl DisplayAs for SystemScan {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SystemScan: table={}.{}", self.definition.schema_name, self.definition.name)?;
+        if self.filters.is_empty() {
+            return Ok(());
+        }
+        let filters: Vec<String> = self.filters.iter().map(ToString::to_string).collect();
+        write!(f, ", filters=[{}]", filters.join(", "))
+    }
+}
+
+impl ExecutionPlan for SystemScan {
+    fn name(&self) -> &'static str {
+        "SystemScan"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for filter in &self.filters {
+            if visit(filter)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, _partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let rows = futures::stream::once(self.clone().batch());
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows)))
+    }
+
+    /// Guesses that tell a join which side to read first: the one that is cheap.
+    fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
+        let rows = match source::of(self.definition) {
+            Source::Empty => Precision::Exact(0),
+            Source::Fixed(_) => Precision::Inexact(10),
+            Source::Names(_) => Precision::Inexact(20),
+            Source::Relations(source) if source.ordinal.is_some() => Precision::Inexact(1_000_000),
+            Source::Relations(_) => Precision::Inexact(10_000),
+        };
+        let unknown = Statistics::new_unknown(&self.schema);
+        Ok(Arc::new(unknown.with_num_rows(rows).with_total_byte_size(Precision::Absent)))
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        _: FilterPushdownPhase,
+        pushed: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let mut scan = self.clone();
+        scan.filters.extend(pushed.parent_filters.iter().map(|pushed| Arc::clone(&pushed.filter)));
+        Ok(FilterPushdownPropagation::all_unsupported(pushed).with_updated_node(Arc::new(scan)))
+    }
+}
