@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::plan::Planner;
 use super::session::{Session, done};
@@ -149,7 +150,7 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
         });
     }
     let named = |(index, field): (usize, &arrow::datatypes::FieldRef)| ViewColumn {
-        name: create.columns.get(index).unwrap_or(field.name()).clone(),
+        name: create.columns.get(index).map_or_else(|| display_name(field.name()), String::as_str).to_owned(),
         data_type: field.data_type().to_string(),
     };
     let columns: Vec<ViewColumn> = fields.iter().enumerate().map(named).collect();

@@ -98,6 +98,7 @@ impl Source<'_> {
             (Keyword::DISCARD, _) => self.discard(),
             (Keyword::TABLE, _) => self.table(),
             (Keyword::ALTER, _) => self.alter(),
+            (Keyword::CALL, _) => self.call(),
             _ => self.standard(),
         }
     }

@@ -7,6 +7,7 @@
 mod context;
 mod file_call;
 mod relations;
+mod runtime_tables;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use crate::catalog::Browse;
 use crate::catalog::transaction::{Found, Transaction};
 use crate::error::{Error, Result};
 use crate::function::SessionFacts;
+use crate::runtime::Runtime;
 use crate::system;
 use context::Tables;
 
@@ -38,6 +40,7 @@ pub struct Planner {
     pub state: SessionState,
     pub transaction: Arc<Transaction>,
     pub facts: Arc<SessionFacts>,
+    pub runtime: Arc<Runtime>,
     /// The session's catalog.
     pub database: String,
     pub search_path: Vec<String>,

@@ -275,6 +275,12 @@ impl Session {
                 removed.ok_or_else(|| Error::StatementNotFound(name.clone()))?;
                 done("DEALLOCATE")
             }
+            Statement::KillQuery(id) => match self.engine.runtime.queries.kill(id, &self.user) {
+                true => done("CALL"),
+                false => {
+                    return Err(Error::InvalidParameter(format!("there is no query \"{id}\" of this user")));
+                }
+            },
             Statement::DiscardAll => {
                 if !matches!(self.block, Block::None) {
                     return Err(Error::ActiveTransaction(
@@ -389,7 +395,8 @@ impl Session {
         state.mark_start_execution();
         let facts = Arc::clone(&self.facts);
         let search_path = self.settings.search_path(&self.user);
-        Ok(Planner { state, transaction, facts, database: self.database.clone(), search_path })
+        let runtime = Arc::clone(&self.engine.runtime);
+        Ok(Planner { state, transaction, facts, runtime, database: self.database.clone(), search_path })
     }
 
     pub(super) fn task_context(&self) -> Arc<TaskContext> {

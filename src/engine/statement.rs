@@ -96,6 +96,8 @@ pub enum Statement {
     /// With no name, all prepared statements.
     Deallocate(Option<String>),
     DiscardAll,
+    /// `CALL system.runtime.kill_query('id')`.
+    KillQuery(String),
 }
 
 /// `TABLE` or `VIEW`, as a statement says which it means.
@@ -226,6 +228,7 @@ impl Statement {
             Self::Deallocate(None) => "DEALLOCATE ALL",
             Self::Deallocate(Some(_)) => "DEALLOCATE",
             Self::DiscardAll => "DISCARD ALL",
+            Self::KillQuery(_) => "CALL",
         }
     }
 

@@ -9,6 +9,7 @@ use datafusion::prelude::col;
 use datafusion::sql::sqlparser::ast;
 
 use super::ddl::refuse_system;
+use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::parse::refuse_options;
 use super::plan::{Planner, bind, parameter_types};
@@ -167,7 +168,7 @@ fn query_schema(plan: &LogicalPlan, names: &[String]) -> Result<SchemaRef> {
         });
     }
     let named = |(index, field): (usize, &Arc<Field>)| {
-        let name = names.get(index).unwrap_or(field.name());
+        let name = names.get(index).map_or_else(|| display_name(field.name()), String::as_str);
         let plain = Field::new(name, field.data_type().clone(), true);
         match field.metadata().get("comment") {
             Some(comment) => plain.with_metadata([("comment".to_owned(), comment.clone())].into()),
@@ -208,8 +209,7 @@ fn partitions(written: &[PartitionExpr], schema: &Schema) -> Result<Vec<Partitio
     let field = |partition: &PartitionExpr| {
         let column = partition.column.as_str();
         let Some((_, found)) = schema.column_with_name(column) else {
-            let candidates = schema.fields().iter().map(|field| field.name().clone()).collect();
-            return Err(Error::ColumnNotFound { name: column.to_owned(), candidates });
+            return Err(column_not_found(column, schema));
         };
         let number = partition.argument.map(|number| number.to_string());
         let field = match &partition.function {
@@ -225,6 +225,11 @@ fn partitions(written: &[PartitionExpr], schema: &Schema) -> Result<Vec<Partitio
     written.iter().map(field).collect()
 }
 
+fn column_not_found(name: &str, columns: &Schema) -> Error {
+    let known = columns.fields().iter().map(|field| field.name().as_str());
+    Error::column_not_found(name, known)
+}
+
 /// Positions of the columns that an INSERT names; all of them when it names none.
 fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
     if names.is_empty() {
@@ -232,10 +237,8 @@ fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
     }
     refuse_duplicates(names.iter().map(String::as_str))?;
     let index = |name: &String| {
-        columns.column_with_name(name).map(|(index, _)| index).ok_or_else(|| Error::ColumnNotFound {
-            name: name.clone(),
-            candidates: columns.fields().iter().map(|field| field.name().clone()).collect(),
-        })
+        let found = columns.column_with_name(name).map(|(index, _)| index);
+        found.ok_or_else(|| column_not_found(name, columns))
     };
     names.iter().map(index).collect()
 }

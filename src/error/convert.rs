@@ -2,6 +2,7 @@
 
 use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
+use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use parquet::errors::ParquetError;
@@ -207,10 +208,21 @@ fn from_schema_error(error: SchemaError) -> Error {
         SchemaError::DuplicateQualifiedField { name, .. }
         | SchemaError::DuplicateUnqualifiedField { name } => Error::AmbiguousColumn(name),
         SchemaError::FieldNotFound { field, valid_fields } => Error::ColumnNotFound {
+            candidates: nearest(&field.name, valid_fields.iter().map(|column| column.name.as_str())),
             name: field.flat_name(),
-            candidates: valid_fields.iter().take(20).map(|column| column.flat_name()).collect(),
         },
     }
+}
+
+/// The names most like a name that was not found.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    const SHOWN: usize = 3;
+    let distance = |known: &str| levenshtein(&name.to_lowercase(), &known.to_lowercase());
+    let mut near: Vec<(usize, &str)> = known.map(|known| (distance(known), known)).collect();
+    near.retain(|(distance, known)| *distance * 2 <= known.len().max(name.len()));
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(SHOWN).map(|(_, known)| known.to_owned()).collect()
 }
 
 /// DataFusion tells planning failures apart only by their text.
@@ -255,6 +267,9 @@ fn from_execution(message: &str) -> Error {
 
 fn from_cast(message: &str) -> Error {
     let text = tidy(message);
+    if let Some(error) = bad_input(&text) {
+        return error;
+    }
     let lower = text.to_lowercase();
     if lower.contains("can't cast value") || lower.contains("too large") || lower.contains("out of range") {
         return Error::OutOfRange(text);
@@ -263,6 +278,25 @@ fn from_cast(message: &str) -> Error {
         return Error::DatatypeMismatch(text);
     }
     Error::InvalidText(text)
+}
+
+/// Arrow's "cannot cast string 'a' to value of Int32 type", in PostgreSQL's words.
+fn bad_input(text: &str) -> Option<Error> {
+    let (value, ty) = text.strip_prefix("cannot cast string '")?.rsplit_once("' to value of ")?;
+    let ty = match ty.strip_suffix(" type")?.split('(').next()? {
+        "Boolean" => "boolean",
+        "Int8" | "Int16" | "UInt8" => "smallint",
+        "Int32" | "UInt16" => "integer",
+        "Int64" | "UInt32" | "UInt64" => "bigint",
+        "Float16" | "Float32" => "real",
+        "Float64" => "double precision",
+        "Date32" | "Date64" => "date",
+        "Timestamp" => "timestamp",
+        "Time32" | "Time64" => "time",
+        other if other.starts_with("Decimal") => "numeric",
+        other => other,
+    };
+    Some(Error::InvalidText(format!("invalid input syntax for type {ty}: \"{value}\"")))
 }
 
 fn from_exhausted(message: &str) -> Error {

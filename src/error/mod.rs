@@ -141,6 +141,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A column that is not among those `known`; the names nearest to it become the hint.
+    pub fn column_not_found<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        Self::ColumnNotFound { name: name.to_owned(), candidates: convert::nearest(name, known) }
+    }
+
     /// The SQLSTATE, from PostgreSQL's appendix A. No `_` arm: a new variant must choose.
     pub fn sqlstate(&self) -> &'static str {
         match self {
@@ -206,7 +211,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::ColumnNotFound { candidates, .. } if !candidates.is_empty() => {
-                Some(format!("Columns that can be seen here: {}.", candidates.join(", ")))
+                Some(format!("Perhaps you meant \"{}\".", candidates.join("\" or \"")))
             }
             Self::OutOfMemory(_) => {
                 Some("Raise --memory-limit, or make the query read or group less at a time.".to_owned())

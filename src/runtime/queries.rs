@@ -187,9 +187,9 @@ impl Queries {
         entries.iter().map(info).collect()
     }
 
-    /// Cancels one query by its id; returns whether it was there.
-    pub fn kill(&self, id: &str) -> bool {
-        let entry = self.lock().get(id).cloned();
+    /// Cancels one of a user's queries by its id; returns whether it was there.
+    pub fn kill(&self, id: &str, user: &str) -> bool {
+        let entry = self.lock().get(id).filter(|entry| entry.user == user).cloned();
         entry.inspect(|entry| entry.cancel.stop(Stop::User)).is_some()
     }
 

@@ -186,6 +186,23 @@ impl Source<'_> {
         }
     }
 
+    /// `CALL system.runtime.kill_query('id')`, with the argument's name or without.
+    pub(super) fn call(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::CALL).map_err(from_parser)?;
+        let name = self.parser.parse_object_name(false).map_err(from_parser)?.to_string().to_lowercase();
+        if name != "system.runtime.kill_query" {
+            return Err(Error::FunctionNotFound(format!("procedure {name} does not exist")));
+        }
+        self.parser.expect_token(&Token::LParen).map_err(from_parser)?;
+        if matches!(self.parser.peek_token().token, Token::Word(_)) {
+            self.word()?;
+            self.parser.expect_token(&Token::RArrow).map_err(from_parser)?;
+        }
+        let id = self.parser.parse_literal_string().map_err(from_parser)?;
+        self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+        Ok(Statement::KillQuery(id))
+    }
+
     /// Presto's listings, and PostgreSQL's `SHOW setting`.
     pub(super) fn show(&mut self) -> Result<Statement> {
         self.parser.expect_keyword(Keyword::SHOW).map_err(from_parser)?;

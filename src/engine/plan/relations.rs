@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, TableAlias, Table
 
 use super::context::Tables;
 use super::file_call::FileCall;
-use super::{FullName, Planner};
+use super::{FullName, Planner, runtime_tables};
 use crate::catalog::Browse;
 use crate::catalog::log::ViewRecord;
 use crate::catalog::transaction::Found;
@@ -46,6 +46,13 @@ impl Planner {
     /// Looks a relation up: where its name says, or along the search path, `pg_catalog` first.
     pub(super) async fn lookup(&self, name: &Name) -> Result<Option<(FullName, Found)>> {
         let catalog = name.catalog.as_ref().unwrap_or(&self.database);
+        if let Some(table) = runtime_tables::table(&self.runtime, name)? {
+            let schema = runtime_tables::SCHEMA.to_owned();
+            return Ok(Some((
+                FullName { catalog: catalog.clone(), schema, name: name.name.clone() },
+                Found::Table(table),
+            )));
+        }
         self.transaction.ensure_catalog(catalog)?;
         let path: Vec<&str> = match &name.schema {
             Some(schema) => vec![schema],
@@ -93,6 +100,7 @@ impl Planner {
             state: self.state.clone(),
             transaction: Arc::clone(&self.transaction),
             facts: Arc::clone(&self.facts),
+            runtime: Arc::clone(&self.runtime),
             database: full.catalog.clone(),
             search_path: view.search_path.clone(),
         };

@@ -35,6 +35,7 @@ use self::row::Source;
 pub use self::style::{ByteaOutput, DateLayout, DateOrder, DateStyle, EncodeOptions, IntervalStyle};
 pub use self::zone::TimeZone;
 use super::types::{self, Format, PgType};
+use crate::engine::dialect::display_name;
 use crate::error::{Error, Result};
 
 /// Rows whose cells are held at once: few enough that they stay in the processor's cache.
@@ -149,7 +150,8 @@ pub fn row_description(schema: &Schema, formats: &[Format]) -> Result<BytesMut> 
     for (field, format) in schema.fields().iter().zip(formats) {
         let PgType { oid, len, typmod } = types::pg_type(field);
         // A name ends at its first zero byte on the wire.
-        out.put_slice(field.name().split('\0').next().unwrap_or_default().as_bytes());
+        let name = display_name(field.name());
+        out.put_slice(name.split('\0').next().unwrap_or_default().as_bytes());
         out.put_u8(0);
         // Neither table nor column number: results are not bound to one.
         out.put_u32(0);
