@@ -106,8 +106,8 @@ impl RowEncoder {
             }
         }
         let pairs = self.columns.iter().zip(arrays);
-        let sources: Vec<Source> = pairs.map(|(column, array)| column.source(array, rows.start)).collect();
-        row::assemble(&sources, rows, out)
+        let sources: Vec<Source> = pairs.map(|(column, array)| column.source(array)).collect();
+        row::assemble(sources, rows, out)
     }
 }
 
@@ -126,9 +126,9 @@ impl Column {
     }
 
     /// Where the values come from, once they are written.
-    fn source<'a>(&'a self, array: &'a ArrayRef, start: usize) -> Source<'a> {
-        let cells = Source::Cells { cells: &self.cells, start };
-        Source::of_bytes(array, self.oid, self.format).unwrap_or(cells)
+    fn source<'a>(&'a self, array: &'a ArrayRef) -> Source<'a> {
+        let cells = || Source::of_cells(&self.cells);
+        Source::of_bytes(array, self.oid, self.format).unwrap_or_else(cells)
     }
 
     fn write(&mut self, array: &ArrayRef, rows: Range<usize>, options: &EncodeOptions) -> Result<()> {

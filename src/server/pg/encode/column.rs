@@ -49,10 +49,10 @@ pub(super) fn write(cells: &mut Cells, array: &ArrayRef, rows: Range<usize>, tar
         DataType::Float16 => writer.singles::<Float16Type>(array, |value| value.to_f32()),
         DataType::Float32 => writer.singles::<Float32Type>(array, |value| value),
         DataType::Float64 => writer.doubles(array),
-        DataType::Decimal32(_, scale) => writer.decimals::<Decimal32Type, _>(array, *scale, i128::from),
-        DataType::Decimal64(_, scale) => writer.decimals::<Decimal64Type, _>(array, *scale, i128::from),
-        DataType::Decimal128(_, scale) => writer.decimals::<Decimal128Type, _>(array, *scale, |value| value),
-        DataType::Decimal256(_, scale) => writer.decimals::<Decimal256Type, _>(array, *scale, |value| value),
+        DataType::Decimal32(_, scale) => writer.decimals::<Decimal32Type>(array, *scale),
+        DataType::Decimal64(_, scale) => writer.decimals::<Decimal64Type>(array, *scale),
+        DataType::Decimal128(_, scale) => writer.decimals::<Decimal128Type>(array, *scale),
+        DataType::Decimal256(_, scale) => writer.wide_decimals(array, *scale),
         DataType::Utf8 => {
             let strings = array.as_string::<i32>();
             writer.strings(array, |row| strings.value(row))
@@ -139,16 +139,22 @@ impl Writer<'_, '_> {
         }
     }
 
+    /// Writes values that are always of one length.
+    #[inline]
+    fn fixed<const N: usize>(self, array: &ArrayRef, value: impl Fn(usize) -> Result<[u8; N]>) -> Result<()> {
+        self.cells.fill_short(self.rows, array.nulls(), |room: &mut [u8; N], row| {
+            *room = value(row)?;
+            Ok(N)
+        })
+    }
+
     fn booleans(self, array: &ArrayRef) -> Result<()> {
         let values = array.as_boolean().values();
         let (yes, no) = match self.target.format {
             Format::Text => (b't', b'f'),
             Format::Binary => (1, 0),
         };
-        self.cells.fill(self.rows, array.nulls(), |out, row| {
-            out.push(if values.value(row) { yes } else { no });
-            Ok(())
-        })
+        self.fixed(array, |row| Ok([if values.value(row) { yes } else { no }]))
     }
 
     fn integers<T>(self, array: &ArrayRef) -> Result<()>
@@ -156,54 +162,38 @@ impl Writer<'_, '_> {
         T: ArrowPrimitiveType,
         T::Native: Into<i64>,
     {
-        let values = array.as_primitive::<T>().values();
-        self.any_integers(array, |row| values[row].into())
-    }
-
-    #[inline]
-    fn any_integers(self, array: &ArrayRef, value: impl Fn(usize) -> i64) -> Result<()> {
-        let (nulls, oid) = (array.nulls(), self.target.oid);
+        let values: &[T::Native] = array.as_primitive::<T>().values();
+        let oid = self.target.oid;
         if self.target.format == Format::Text {
-            return self.cells.fill(self.rows, nulls, |out, row| {
-                integer::put_i64(out, value(row));
-                Ok(())
-            });
+            return self.cells.fill_short(
+                self.rows,
+                array.nulls(),
+                |room: &mut [u8; integer::LONGEST], row| Ok(integer::write_i64(room, values[row].into())),
+            );
         }
+        let value = |row: usize| -> i64 { values[row].into() };
         match types::PgType::of_oid(oid).len {
-            2 => self.cells.fill(self.rows, nulls, |out, row| {
-                let value = i16::try_from(value(row)).map_err(|_| integer_range(oid))?;
-                out.extend_from_slice(&value.to_be_bytes());
-                Ok(())
-            }),
-            4 if types::is_unsigned(oid) => self.cells.fill(self.rows, nulls, |out, row| {
-                let value = u32::try_from(value(row)).map_err(|_| integer_range(oid))?;
-                out.extend_from_slice(&value.to_be_bytes());
-                Ok(())
-            }),
-            4 => self.cells.fill(self.rows, nulls, |out, row| {
-                let value = i32::try_from(value(row)).map_err(|_| integer_range(oid))?;
-                out.extend_from_slice(&value.to_be_bytes());
-                Ok(())
-            }),
-            _ => self.cells.fill(self.rows, nulls, |out, row| {
-                out.extend_from_slice(&value(row).to_be_bytes());
-                Ok(())
-            }),
+            2 => self.fixed(array, |row| narrow::<i16>(value(row), oid).map(i16::to_be_bytes)),
+            4 if types::is_unsigned(oid) => {
+                self.fixed(array, |row| narrow::<u32>(value(row), oid).map(u32::to_be_bytes))
+            }
+            4 => self.fixed(array, |row| narrow::<i32>(value(row), oid).map(i32::to_be_bytes)),
+            _ => self.fixed(array, |row| Ok(value(row).to_be_bytes())),
         }
     }
 
     /// Unsigned numbers of 64 bits are numerics, unless the catalog says that they are OIDs.
     fn wide_integers(self, array: &ArrayRef) -> Result<()> {
-        let values = array.as_primitive::<UInt64Type>().values();
+        let values: &[u64] = array.as_primitive::<UInt64Type>().values();
         let (nulls, oid) = (array.nulls(), self.target.oid);
         match self.target.format {
-            Format::Text => self.cells.fill(self.rows, nulls, |out, row| {
-                integer::put_u64(out, values[row]);
-                Ok(())
-            }),
-            Format::Binary if oid == oid::NUMERIC => self.cells.fill(self.rows, nulls, |out, row| {
-                numeric::put_binary(out, i128::from(values[row]), 0);
-                Ok(())
+            Format::Text => {
+                self.cells.fill_short(self.rows, nulls, |room: &mut [u8; integer::LONGEST], row| {
+                    Ok(integer::write_u64(room, values[row]))
+                })
+            }
+            Format::Binary if oid == oid::NUMERIC => self.cells.fill_short(self.rows, nulls, |room, row| {
+                Ok(numeric::write_binary(room, i128::from(values[row]), 0))
             }),
             Format::Binary => {
                 let signed = cast(array, &DataType::Int64)?;
@@ -220,49 +210,61 @@ impl Writer<'_, '_> {
         array: &ArrayRef,
         value: impl Fn(T::Native) -> f32,
     ) -> Result<()> {
-        let values = array.as_primitive::<T>().values();
+        let values: &[T::Native] = array.as_primitive::<T>().values();
         let digits = self.target.options.extra_float_digits;
         match self.target.format {
             Format::Text => self.cells.fill(self.rows, array.nulls(), |out, row| {
                 float::put_f32(out, value(values[row]), digits);
                 Ok(())
             }),
-            Format::Binary => self.cells.fill(self.rows, array.nulls(), |out, row| {
-                out.extend_from_slice(&value(values[row]).to_be_bytes());
-                Ok(())
-            }),
+            Format::Binary => self.fixed(array, |row| Ok(value(values[row]).to_be_bytes())),
         }
     }
 
     fn doubles(self, array: &ArrayRef) -> Result<()> {
-        let values = array.as_primitive::<Float64Type>().values();
+        let values: &[f64] = array.as_primitive::<Float64Type>().values();
         let digits = self.target.options.extra_float_digits;
         match self.target.format {
             Format::Text => self.cells.fill(self.rows, array.nulls(), |out, row| {
                 float::put_f64(out, values[row], digits);
                 Ok(())
             }),
-            Format::Binary => self.cells.fill(self.rows, array.nulls(), |out, row| {
-                out.extend_from_slice(&values[row].to_be_bytes());
+            Format::Binary => self.fixed(array, |row| Ok(values[row].to_be_bytes())),
+        }
+    }
+
+    fn decimals<T>(self, array: &ArrayRef, scale: i8) -> Result<()>
+    where
+        T: ArrowPrimitiveType,
+        T::Native: Into<i128>,
+    {
+        let values: &[T::Native] = array.as_primitive::<T>().values();
+        let nulls = array.nulls();
+        match self.target.format {
+            Format::Text if numeric::SHORT_SCALES.contains(&scale) => {
+                self.cells.fill_short(self.rows, nulls, |room, row| {
+                    Ok(numeric::write_text(room, values[row].into(), scale))
+                })
+            }
+            Format::Text => self.cells.fill(self.rows, nulls, |out, row| {
+                numeric::put_text(out, values[row].into(), scale);
                 Ok(())
+            }),
+            Format::Binary => self.cells.fill_short(self.rows, nulls, |room, row| {
+                Ok(numeric::write_binary(room, values[row].into(), scale))
             }),
         }
     }
 
-    fn decimals<T, M>(self, array: &ArrayRef, scale: i8, value: impl Fn(T::Native) -> M) -> Result<()>
-    where
-        T: ArrowPrimitiveType,
-        M: numeric::Magnitude,
-    {
-        let values = array.as_primitive::<T>().values();
+    fn wide_decimals(self, array: &ArrayRef, scale: i8) -> Result<()> {
+        let values: &[i256] = array.as_primitive::<Decimal256Type>().values();
         match self.target.format {
             Format::Text => self.cells.fill(self.rows, array.nulls(), |out, row| {
-                numeric::put_text(out, value(values[row]), scale);
+                numeric::put_text(out, values[row], scale);
                 Ok(())
             }),
-            Format::Binary => self.cells.fill(self.rows, array.nulls(), |out, row| {
-                numeric::put_binary(out, value(values[row]), scale);
-                Ok(())
+            Format::Binary => self.cells.fill_short(self.rows, array.nulls(), |room, row| {
+                Ok(numeric::write_binary(room, values[row], scale))
             }),
         }
     }
@@ -303,39 +305,32 @@ impl Writer<'_, '_> {
     }
 
     fn dates<T: ArrowPrimitiveType>(self, array: &ArrayRef, days: impl Fn(T::Native) -> i64) -> Result<()> {
-        let values = array.as_primitive::<T>().values();
+        let values: &[T::Native] = array.as_primitive::<T>().values();
         let style = self.target.options.date_style;
-        let (least, greatest) = (i64::from(i32::MIN), i64::from(i32::MAX));
-        match self.target.format {
-            Format::Text => self.cells.fill(self.rows, array.nulls(), |out, row| {
-                let days = days(values[row]);
-                match datetime::infinity(days, least, greatest) {
-                    Some(text) => out.extend_from_slice(text),
-                    None => datetime::put_date(out, days, style),
-                }
-                Ok(())
-            }),
-            Format::Binary => self.cells.fill(self.rows, array.nulls(), |out, row| {
-                out.extend_from_slice(&datetime::binary_days(days(values[row]))?.to_be_bytes());
-                Ok(())
-            }),
+        if self.target.format == Format::Binary {
+            return self.fixed(array, |row| datetime::binary_days(days(values[row])).map(i32::to_be_bytes));
         }
+        self.cells.fill_short(self.rows, array.nulls(), |room, row| {
+            Ok(match days(values[row]) {
+                datetime::DAYS_MIN => datetime::write_infinity(room, true),
+                datetime::DAYS_MAX => datetime::write_infinity(room, false),
+                days => datetime::write_date(room, days, style),
+            })
+        })
     }
 
     fn times<T: ArrowPrimitiveType>(self, array: &ArrayRef, micros: impl Fn(T::Native) -> i64) -> Result<()> {
-        let values = array.as_primitive::<T>().values();
-        let format = self.target.format;
-        self.cells.fill(self.rows, array.nulls(), |out, row| {
-            let micros = micros(values[row]);
-            if !(0..=datetime::DAY_MICROS).contains(&micros) {
-                return Err(datetime::out_of_range("time"));
-            }
-            match format {
-                Format::Text => datetime::put_time(out, micros),
-                Format::Binary => out.extend_from_slice(&micros.to_be_bytes()),
-            }
-            Ok(())
-        })
+        let values: &[T::Native] = array.as_primitive::<T>().values();
+        let micros = |row: usize| match micros(values[row]) {
+            micros @ 0..=datetime::DAY_MICROS => Ok(micros),
+            _ => Err(datetime::out_of_range("time")),
+        };
+        match self.target.format {
+            Format::Text => self.cells.fill_short(self.rows, array.nulls(), |room, row| {
+                Ok(datetime::write_time(room, micros(row)?))
+            }),
+            Format::Binary => self.fixed(array, |row| micros(row).map(i64::to_be_bytes)),
+        }
     }
 
     fn any_timestamps(self, array: &ArrayRef, unit: TimeUnit, zoned: bool) -> Result<()> {
@@ -359,29 +354,25 @@ impl Writer<'_, '_> {
         zoned: bool,
         micros: impl Fn(i64) -> Option<i64>,
     ) -> Result<()> {
-        let values = array.as_primitive::<T>().values();
+        let values: &[i64] = array.as_primitive::<T>().values();
         let options = self.target.options;
-        let micros = |value| match value {
-            i64::MIN | i64::MAX => Ok(value),
+        let micros = |row: usize| match values[row] {
+            infinite @ (i64::MIN | i64::MAX) => Ok(infinite),
             finite => micros(finite).ok_or_else(|| datetime::out_of_range("timestamp")),
         };
         if self.target.format == Format::Binary {
-            return self.cells.fill(self.rows, array.nulls(), |out, row| {
-                out.extend_from_slice(&datetime::binary_micros(micros(values[row])?)?.to_be_bytes());
-                Ok(())
-            });
+            return self.fixed(array, |row| datetime::binary_micros(micros(row)?).map(i64::to_be_bytes));
         }
         let mut clock = options.time_zone.clock();
         let is_utc = options.time_zone.is_utc();
-        self.cells.fill(self.rows, array.nulls(), |out, row| {
-            let micros = micros(values[row])?;
-            if let Some(text) = datetime::infinity(micros, i64::MIN, i64::MAX) {
-                out.extend_from_slice(text);
-                return Ok(());
-            }
+        self.cells.fill_short(self.rows, array.nulls(), |room, row| {
+            let micros = match micros(row)? {
+                i64::MIN => return Ok(datetime::write_infinity(room, true)),
+                i64::MAX => return Ok(datetime::write_infinity(room, false)),
+                finite => finite,
+            };
             let zone = zoned.then(|| Shown { offset: clock.offset_at(micros.div_euclid(1_000_000)), is_utc });
-            datetime::put_timestamp(out, micros, zone, options.date_style);
-            Ok(())
+            Ok(datetime::write_timestamp(room, micros, zone, options.date_style))
         })
     }
 
@@ -426,7 +417,7 @@ impl Writer<'_, '_> {
         array: &ArrayRef,
         interval: impl Fn(T::Native) -> Result<Interval>,
     ) -> Result<()> {
-        let values = array.as_primitive::<T>().values();
+        let values: &[T::Native] = array.as_primitive::<T>().values();
         let style = self.target.options.interval_style;
         let format = self.target.format;
         self.cells.fill(self.rows, array.nulls(), |out, row| {
@@ -438,6 +429,10 @@ impl Writer<'_, '_> {
             Ok(())
         })
     }
+}
+
+fn narrow<T: TryFrom<i64>>(value: i64, oid: u32) -> Result<T> {
+    T::try_from(value).map_err(|_| integer_range(oid))
 }
 
 fn integer_range(oid: u32) -> Error {

@@ -4,11 +4,15 @@
 //! proleptic Gregorian calendar. The largest and the smallest number stand for infinity, as in
 //! PostgreSQL's own storage.
 
-use super::integer::{eight_digits, put_padded, put_u64};
+use super::cells::spill;
+use super::integer::{packed_digits, put_padded, put_u64, write_padded};
 use super::style::{DateLayout, DateOrder, DateStyle};
 use crate::error::{Error, Result};
 
 pub(in crate::server::pg) const DAY_MICROS: i64 = 86_400_000_000;
+/// The dates that stand for infinity.
+pub(super) const DAYS_MIN: i64 = i32::MIN as i64;
+pub(super) const DAYS_MAX: i64 = i32::MAX as i64;
 /// Days from 1970 to 2000, where PostgreSQL's calendar begins.
 const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * DAY_MICROS;
@@ -29,21 +33,27 @@ pub(in crate::server::pg) struct Civil {
 impl Civil {
     /// The day that lies `days` after 1970-01-01.
     ///
-    /// Source: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
+    /// The division by 1,461 is a multiplication by 2^32 / 1,461, and months come from a line that
+    /// steps over their lengths.
+    ///
+    /// Source: C. Neri, L. Schneider, "Euclidean affine functions and their application to calendar
+    /// algorithms", figure 12.
     #[inline]
     pub fn from_days(days: i64) -> Self {
         // Counts from 1 March of year 0, so that a leap day ends its year and eras of 400 years are alike.
         let shifted = days + 719_468;
         let era = shifted.div_euclid(146_097);
-        let day_of_era = shifted.rem_euclid(146_097) as u32;
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let march_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-        let year = era * 400 + i64::from(year_of_era) + i64::from(month <= 2);
-        Self { year, month, day }
+        let quarters = 4 * shifted.rem_euclid(146_097) as u32 + 3;
+        let (century, day_of_century) = (quarters / 146_097, quarters % 146_097 / 4);
+        let product = u64::from(4 * day_of_century + 3) * 2_939_745;
+        let year_of_century = (product >> 32) as u32;
+        let day_of_year = product as u32 / 2_939_745 / 4;
+        let month_and_day = 2_141 * day_of_year + 197_913;
+        let (march_month, day) = (month_and_day >> 16, (month_and_day & 0xffff) / 2_141 + 1);
+        // January and February belong to the next year.
+        let turn = u32::from(day_of_year >= 306);
+        let year = era * 400 + i64::from(100 * century + year_of_century + turn);
+        Self { year, month: march_month - 12 * turn, day }
     }
 
     /// Days after 1970-01-01.
@@ -63,24 +73,34 @@ impl Civil {
     }
 }
 
-/// Appends a date, given in days since 1970.
+/// The room for a date, a time or a timestamp in any style.
+pub(super) const DATE_BYTES: usize = 32;
+pub(super) const TIME_BYTES: usize = 24;
+pub(super) const TIMESTAMP_BYTES: usize = 64;
+
+/// Writes a date, given in days since 1970.
 #[inline]
-pub(super) fn put_date(out: &mut Vec<u8>, days: i64, style: DateStyle) {
+pub(super) fn write_date(room: &mut [u8; DATE_BYTES], days: i64, style: DateStyle) -> usize {
     let civil = Civil::from_days(days);
     let iso = matches!(style.layout, DateLayout::Iso | DateLayout::Xsd);
     if iso && (1..10_000).contains(&civil.year) {
-        out.extend_from_slice(&iso_date(civil));
-    } else {
+        return write_iso_date(room, civil);
+    }
+    spill(room, |out| {
         put_any_date(out, civil, style);
         put_era(out, civil);
-    }
+    })
 }
 
-/// Ten bytes for a year of four digits.
+/// Writes the ten bytes of a date with a year of four digits.
 #[inline]
-fn iso_date(civil: Civil) -> [u8; 10] {
-    let [a, b, c, d, e, f, g, h] = eight_digits(civil.year as u32 * 10_000 + civil.month * 100 + civil.day);
-    [a, b, c, d, b'-', e, f, b'-', g, h]
+fn write_iso_date(room: &mut [u8], civil: Civil) -> usize {
+    // YYYYMMDD, then the month and the day moved up behind their dashes.
+    let digits = packed_digits(civil.year as u32 * 10_000 + civil.month * 100 + civil.day);
+    let first = (digits & 0xffff_ffff) | 0x2d00_002d_0000_0000 | (((digits >> 32) & 0xffff) << 40);
+    room[..8].copy_from_slice(&first.to_le_bytes());
+    room[8..10].copy_from_slice(&((digits >> 48) as u16).to_le_bytes());
+    10
 }
 
 fn put_any_date(out: &mut Vec<u8>, civil: Civil, style: DateStyle) {
@@ -120,44 +140,84 @@ fn put_era(out: &mut Vec<u8>, civil: Civil) {
     }
 }
 
-/// Appends a time of day, given in microseconds.
+/// Writes a time of day, given in microseconds.
 #[inline]
-pub(super) fn put_time(out: &mut Vec<u8>, micros: i64) {
+pub(super) fn write_time(room: &mut [u8; TIME_BYTES], micros: i64) -> usize {
     let seconds = (micros / 1_000_000) as u32;
-    let clock = seconds / 3600 * 1_000_000 + seconds / 60 % 60 * 10_000 + seconds % 60 * 100;
-    let [a, b, c, d, e, f, ..] = eight_digits(clock);
-    out.extend_from_slice(&[a, b, b':', c, d, b':', e, f]);
-    put_micros(out, (micros % 1_000_000) as u32);
+    let clock = packed_digits(seconds / 3600 * 10_000 + seconds / 60 % 60 * 100 + seconds % 60);
+    // 00HHMMSS, taken apart for the colons.
+    let first = ((clock >> 16) & 0xffff)
+        | 0x0000_3a00_003a_0000
+        | (((clock >> 32) & 0xffff) << 24)
+        | ((clock >> 48) << 48);
+    room[..8].copy_from_slice(&first.to_le_bytes());
+    8 + write_micros(&mut room[8..], (micros % 1_000_000) as u32)
+}
+
+/// Writes the decimals of a second without zeros at their end to a room of 9 bytes or more.
+#[inline]
+fn write_micros(room: &mut [u8], micros: u32) -> usize {
+    if micros == 0 {
+        return 0;
+    }
+    room[0] = b'.';
+    write_padded(&mut room[1..], micros, 6);
+    let zeros = room[1..7].iter().rev().take_while(|digit| **digit == b'0').count();
+    7 - zeros
+}
+
+fn put_time(out: &mut Vec<u8>, micros: i64) {
+    let mut room = [0; TIME_BYTES];
+    let length = write_time(&mut room, micros);
+    out.extend_from_slice(&room[..length]);
 }
 
 /// Appends the decimals of a second without zeros at their end.
-#[inline]
 pub(super) fn put_micros(out: &mut Vec<u8>, micros: u32) {
-    if micros == 0 {
-        return;
-    }
-    out.push(b'.');
-    put_padded(out, micros, 6);
-    while out.last() == Some(&b'0') {
-        out.pop();
-    }
+    let mut room = [0; 16];
+    let length = write_micros(&mut room, micros);
+    out.extend_from_slice(&room[..length]);
 }
 
-/// Appends a timestamp, given in microseconds since 1970, as the clock shows it `offset` seconds
-/// east of UTC; without an offset, it has no zone.
+/// Writes a timestamp, given in microseconds since 1970, as the clock shows it `offset` seconds east
+/// of UTC; without an offset, it has no zone.
 #[inline]
-pub(super) fn put_timestamp(out: &mut Vec<u8>, micros: i64, zone: Option<Shown>, style: DateStyle) {
+pub(super) fn write_timestamp(
+    room: &mut [u8; TIMESTAMP_BYTES],
+    micros: i64,
+    zone: Option<Shown>,
+    style: DateStyle,
+) -> usize {
     let offset = zone.map_or(0, |zone| zone.offset);
     let local = micros.saturating_add(i64::from(offset) * 1_000_000);
     let days = local.div_euclid(DAY_MICROS);
     let time = local.rem_euclid(DAY_MICROS);
     let civil = Civil::from_days(days);
-    match style.layout {
-        DateLayout::Iso if (1..10_000).contains(&civil.year) => {
-            out.extend_from_slice(&iso_date(civil));
-            out.push(b' ');
-            put_time(out, time);
+    if style.layout != DateLayout::Iso || !(1..10_000).contains(&civil.year) {
+        return spill(room, |out| put_any_timestamp(out, (civil, days, time), zone, style));
+    }
+    let mut at = write_iso_date(room, civil);
+    room[at] = b' ';
+    at += 1;
+    at += write_time(room[at..].first_chunk_mut().expect("the rest is longer than a time"), time);
+    match zone {
+        None => at,
+        Some(Shown { offset: 0, .. }) => {
+            room[at..at + 3].copy_from_slice(b"+00");
+            at + 3
         }
+        Some(zone) => at + spill(&mut room[at..], |out| put_zone(out, zone, style.layout)),
+    }
+}
+
+/// Appends a timestamp in any style, taken apart into its day, the days since 1970, and its time.
+fn put_any_timestamp(
+    out: &mut Vec<u8>,
+    (civil, days, time): (Civil, i64, i64),
+    zone: Option<Shown>,
+    style: DateStyle,
+) {
+    match style.layout {
         DateLayout::Postgres => put_long(out, civil, days, time, style),
         layout => {
             put_any_date(out, civil, style);
@@ -202,7 +262,6 @@ fn put_long(out: &mut Vec<u8>, civil: Civil, days: i64, time: i64, style: DateSt
 
 fn put_zone(out: &mut Vec<u8>, zone: Shown, layout: DateLayout) {
     match layout {
-        DateLayout::Iso if zone.offset == 0 => return out.extend_from_slice(b"+00"),
         DateLayout::Iso | DateLayout::Xsd => {}
         _ if zone.is_utc => return out.extend_from_slice(b" UTC"),
         _ => out.push(b' '),
@@ -210,7 +269,7 @@ fn put_zone(out: &mut Vec<u8>, zone: Shown, layout: DateLayout) {
     let seconds = zone.offset.unsigned_abs();
     out.push(if zone.offset < 0 { b'-' } else { b'+' });
     put_padded(out, seconds / 3600, 2);
-    if seconds % 3600 != 0 || layout == DateLayout::Xsd {
+    if !seconds.is_multiple_of(3600) || layout == DateLayout::Xsd {
         out.push(b':');
         put_padded(out, seconds / 60 % 60, 2);
     }
@@ -220,14 +279,9 @@ fn put_zone(out: &mut Vec<u8>, zone: Shown, layout: DateLayout) {
     }
 }
 
-/// The text of an infinite date or timestamp; `None` for a finite one.
-#[inline]
-pub(super) fn infinity(value: i64, least: i64, greatest: i64) -> Option<&'static [u8]> {
-    match value {
-        value if value == greatest => Some(b"infinity"),
-        value if value == least => Some(b"-infinity"),
-        _ => None,
-    }
+/// Writes the text of an infinite date or timestamp.
+pub(super) fn write_infinity(room: &mut [u8], negative: bool) -> usize {
+    spill(room, |out| out.extend_from_slice(if negative { b"-infinity" } else { b"infinity" }))
 }
 
 /// Days since 2000 of a date in days since 1970. Infinity stays what it is.
@@ -236,7 +290,7 @@ pub(super) fn infinity(value: i64, least: i64, greatest: i64) -> Option<&'static
 /// [`Error::DatetimeOverflow`] when the binary form cannot hold it.
 #[inline]
 pub(super) fn binary_days(days: i64) -> Result<i32> {
-    if days == i64::from(i32::MAX) || days == i64::from(i32::MIN) {
+    if days == DAYS_MIN || days == DAYS_MAX {
         return Ok(days as i32);
     }
     i32::try_from(days - i64::from(EPOCH_DAYS)).map_err(|_| out_of_range("date"))
@@ -283,16 +337,16 @@ mod tests {
     }
 
     fn date(year: i64, month: u32, day: u32, style: &str) -> String {
-        let mut out = Vec::new();
-        put_date(&mut out, days(year, month, day), style.parse().unwrap());
-        String::from_utf8(out).unwrap()
+        let mut room = [0; DATE_BYTES];
+        let length = write_date(&mut room, days(year, month, day), style.parse().unwrap());
+        String::from_utf8(room[..length].to_vec()).unwrap()
     }
 
     fn timestamp(micros: i64, offset: Option<i32>, style: &str) -> String {
-        let mut out = Vec::new();
+        let mut room = [0; TIMESTAMP_BYTES];
         let zone = offset.map(|offset| Shown { offset, is_utc: false });
-        put_timestamp(&mut out, micros, zone, style.parse().unwrap());
-        String::from_utf8(out).unwrap()
+        let length = write_timestamp(&mut room, micros, zone, style.parse().unwrap());
+        String::from_utf8(room[..length].to_vec()).unwrap()
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! Integers as decimal digits, eight at a time.
 //!
 //! The digits of a number below 10^8 are computed side by side in one register, so that a short number
-//! costs three multiplications and no loop. Everything here appends to a byte buffer.
+//! costs three multiplications and no loop. `write_` functions write to the start of a room that is
+//! large enough, zeros and all, and return the length; `put_` functions append to a buffer.
+
+/// The longest number of 64 bits, sign included, and the room that its digits are written to.
+pub(super) const LONGEST: usize = 24;
 
 const ZEROS: u64 = 0x3030_3030_3030_3030;
-const EIGHT: u64 = 100_000_000;
+/// The first number of nine digits.
+pub(super) const EIGHT: u64 = 100_000_000;
 
 /// The eight digits of `value`, zero-padded, as ASCII in the order of the text.
 ///
@@ -16,7 +21,7 @@ pub(super) fn eight_digits(value: u32) -> [u8; 8] {
 
 /// The same with the first digit in the lowest byte.
 #[inline]
-fn packed_digits(value: u32) -> u64 {
+pub(super) fn packed_digits(value: u32) -> u64 {
     debug_assert!(u64::from(value) < EIGHT);
     let value = u64::from(value);
     // Two lanes of four digits, then four of two, then eight of one.
@@ -27,41 +32,72 @@ fn packed_digits(value: u32) -> u64 {
     (tens | ((twos - tens * 10) << 8)) | ZEROS
 }
 
+/// How many of eight digits are zeros before the first other one.
+#[inline]
+pub(super) fn leading_zeros(packed: u64) -> usize {
+    ((packed ^ ZEROS).trailing_zeros() / 8) as usize
+}
+
 /// Appends the last `width` (at most 8) digits of `value`, zero-padded.
 #[inline]
 pub(super) fn put_padded(out: &mut Vec<u8>, value: u32, width: usize) {
+    let digits = packed_digits(value) >> ((8 - width) * 8);
+    out.extend_from_slice(&digits.to_le_bytes()[..width]);
+}
+
+/// Writes the last `width` (at most 8) digits of `value`, zero-padded, to a room of 8 bytes or more.
+#[inline]
+pub(super) fn write_padded(room: &mut [u8], value: u32, width: usize) -> usize {
     let packed = packed_digits(value) >> ((8 - width) * 8);
-    out.extend_from_slice(&packed.to_le_bytes());
-    out.truncate(out.len() - (8 - width));
+    room[..8].copy_from_slice(&packed.to_le_bytes());
+    width
 }
 
 #[inline]
-fn put_below_eight(out: &mut Vec<u8>, value: u32) {
+fn write_below_eight(room: &mut [u8], value: u32) -> usize {
     let packed = packed_digits(value);
     // A number has at least one digit, so that the last zero of 0 stays.
-    let leading = ((packed ^ ZEROS).trailing_zeros() / 8).min(7);
-    out.extend_from_slice(&(packed >> (leading * 8)).to_le_bytes());
-    out.truncate(out.len() - leading as usize);
+    let leading = leading_zeros(packed).min(7);
+    room[..8].copy_from_slice(&(packed >> (leading * 8)).to_le_bytes());
+    8 - leading
+}
+
+/// Writes `value` in decimal to a room of [`LONGEST`] bytes or more.
+#[inline]
+pub(super) fn write_u64(room: &mut [u8], value: u64) -> usize {
+    if value < EIGHT { write_below_eight(room, value as u32) } else { write_long(room, value) }
+}
+
+fn write_long(room: &mut [u8], value: u64) -> usize {
+    let length = write_u64(room, value / EIGHT);
+    room[length..length + 8].copy_from_slice(&eight_digits((value % EIGHT) as u32));
+    length + 8
+}
+
+/// Writes `value` in decimal to a room of [`LONGEST`] bytes or more.
+#[inline]
+pub(super) fn write_i64(room: &mut [u8], value: i64) -> usize {
+    room[0] = b'-';
+    let sign = usize::from(value < 0);
+    sign + write_u64(&mut room[sign..], value.unsigned_abs())
 }
 
 /// Appends `value` in decimal.
 #[inline]
 pub(super) fn put_u64(out: &mut Vec<u8>, value: u64) {
-    if value < EIGHT {
-        put_below_eight(out, value as u32);
-    } else {
-        put_u64(out, value / EIGHT);
-        out.extend_from_slice(&eight_digits((value % EIGHT) as u32));
-    }
+    let start = out.len();
+    out.extend_from_slice(&[0; LONGEST]);
+    let length = write_u64(&mut out[start..], value);
+    out.truncate(start + length);
 }
 
 /// Appends `value` in decimal.
 #[inline]
 pub(super) fn put_i64(out: &mut Vec<u8>, value: i64) {
-    if value < 0 {
-        out.push(b'-');
-    }
-    put_u64(out, value.unsigned_abs());
+    let start = out.len();
+    out.extend_from_slice(&[0; LONGEST]);
+    let length = write_i64(&mut out[start..], value);
+    out.truncate(start + length);
 }
 
 /// Appends `value` in decimal.

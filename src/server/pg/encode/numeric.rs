@@ -5,10 +5,13 @@
 
 use arrow::datatypes::i256;
 
-use super::integer::{put_padded, put_u64, put_u128};
+use super::cells::spill;
+use super::integer::{EIGHT, leading_zeros, packed_digits, put_u128, write_padded, write_u64};
 
 const POSITIVE: u16 = 0x0000;
 const NEGATIVE: u16 = 0x4000;
+/// The most digits of the binary form.
+const GROUPS: usize = 24;
 /// Decimal digits in one digit of the binary form.
 const GROUP: usize = 4;
 
@@ -63,34 +66,54 @@ impl Magnitude for i256 {
     }
 }
 
-/// Appends a numeric as text, with as many decimals as `scale` says.
+/// The room for a numeric of at most 128 bits as text, and the scales for which it is enough.
+pub(super) const TEXT_BYTES: usize = 48;
+pub(super) const SHORT_SCALES: std::ops::RangeInclusive<i8> = 0..=38;
+/// The room for a numeric in binary.
+pub(super) const BINARY_BYTES: usize = 8 + 2 * GROUPS;
+
+/// Writes a numeric as text, with as many decimals as `scale`, one of [`SHORT_SCALES`], says.
 #[inline]
+pub(super) fn write_text(room: &mut [u8; TEXT_BYTES], value: i128, scale: i8) -> usize {
+    let (Some(small), 0..=7) = (value.small(), scale) else {
+        return spill(room, |out| put_text(out, value, scale));
+    };
+    let scale = scale as usize;
+    if small >= EIGHT {
+        return write_longer_text(room, value < 0, small, scale);
+    }
+    let digits = packed_digits(small as u32);
+    // At least one digit stands before the point.
+    let leading = leading_zeros(digits).min(7 - scale);
+    room[0] = b'-';
+    let start = usize::from(value < 0);
+    let point = start + 8 - scale - leading;
+    room[start..start + 8].copy_from_slice(&(digits >> (leading * 8)).to_le_bytes());
+    if scale == 0 {
+        return point;
+    }
+    room[point] = b'.';
+    room[point + 1..point + 9].copy_from_slice(&(digits >> ((8 - scale) * 8)).to_le_bytes());
+    point + 1 + scale
+}
+
+/// Writes a numeric of more than eight digits, whose decimals are at most seven.
+fn write_longer_text(room: &mut [u8; TEXT_BYTES], negative: bool, digits: u64, scale: usize) -> usize {
+    room[0] = b'-';
+    let start = usize::from(negative);
+    let point = start + write_u64(&mut room[start..], digits / POWERS[scale]);
+    if scale == 0 {
+        return point;
+    }
+    room[point] = b'.';
+    point + 1 + write_padded(&mut room[point + 1..], (digits % POWERS[scale]) as u32, scale)
+}
+
+/// Appends a numeric as text, with as many decimals as `scale` says.
 pub(super) fn put_text(out: &mut Vec<u8>, value: impl Magnitude, scale: i8) {
     if value.is_negative() {
         out.push(b'-');
     }
-    match (value.small(), scale) {
-        (Some(small), 0) => put_u64(out, small),
-        (Some(small), 2) => {
-            put_u64(out, small / 100);
-            put_fraction(out, (small % 100) as u32, 2);
-        }
-        (Some(small), 1..=8) => {
-            let power = POWERS[scale as usize];
-            put_u64(out, small / power);
-            put_fraction(out, (small % power) as u32, scale as usize);
-        }
-        _ => put_wide_text(out, value, scale),
-    }
-}
-
-#[inline]
-fn put_fraction(out: &mut Vec<u8>, fraction: u32, width: usize) {
-    out.push(b'.');
-    put_padded(out, fraction, width);
-}
-
-fn put_wide_text(out: &mut Vec<u8>, value: impl Magnitude, scale: i8) {
     let start = out.len();
     value.put_digits(out);
     let length = out.len() - start;
@@ -109,27 +132,29 @@ fn put_wide_text(out: &mut Vec<u8>, value: impl Magnitude, scale: i8) {
     }
 }
 
-/// Appends a numeric in binary: counts, then digits of base 10,000 without zeros at either end.
-pub(super) fn put_binary(out: &mut Vec<u8>, value: impl Magnitude, scale: i8) {
+/// Writes a numeric in binary: counts, then digits of base 10,000 without zeros at either end.
+#[inline]
+pub(super) fn write_binary(room: &mut [u8; BINARY_BYTES], value: impl Magnitude, scale: i8) -> usize {
     let sign = if value.is_negative() { NEGATIVE } else { POSITIVE };
-    let mut groups = [0; 24];
+    let mut groups = [0; GROUPS];
     let (count, weight) = match small_groups(value, scale, &mut groups) {
         Some(found) => found,
         None => wide_groups(value, scale, &mut groups),
     };
-    out.extend_from_slice(&(count as u16).to_be_bytes());
-    out.extend_from_slice(&weight.to_be_bytes());
-    out.extend_from_slice(&sign.to_be_bytes());
-    out.extend_from_slice(&u16::from(scale.max(0).unsigned_abs()).to_be_bytes());
-    for group in &groups[..count] {
-        out.extend_from_slice(&group.to_be_bytes());
+    room[..2].copy_from_slice(&(count as u16).to_be_bytes());
+    room[2..4].copy_from_slice(&weight.to_be_bytes());
+    room[4..6].copy_from_slice(&sign.to_be_bytes());
+    room[6..8].copy_from_slice(&u16::from(scale.max(0).unsigned_abs()).to_be_bytes());
+    for (group, digits) in groups[..count].iter().zip(room[8..].chunks_exact_mut(2)) {
+        digits.copy_from_slice(&group.to_be_bytes());
     }
+    8 + 2 * count
 }
 
 /// The groups of a number that fits 64 bits with its decimals padded to whole groups.
 ///
 /// Returns how many there are and the weight of the first, `None` when it does not fit.
-fn small_groups(value: impl Magnitude, scale: i8, groups: &mut [u16; 24]) -> Option<(usize, i16)> {
+fn small_groups(value: impl Magnitude, scale: i8, groups: &mut [u16; GROUPS]) -> Option<(usize, i16)> {
     let scale = usize::try_from(scale).ok()?;
     let padding = scale.next_multiple_of(GROUP) - scale;
     let mut rest = value.small()?.checked_mul(POWERS[padding])?;
@@ -152,7 +177,7 @@ fn small_groups(value: impl Magnitude, scale: i8, groups: &mut [u16; 24]) -> Opt
 }
 
 /// The same for a number of any size.
-fn wide_groups(value: impl Magnitude, scale: i8, groups: &mut [u16; 24]) -> (usize, i16) {
+fn wide_groups(value: impl Magnitude, scale: i8, groups: &mut [u16; GROUPS]) -> (usize, i16) {
     let mut digits = Vec::with_capacity(96);
     value.put_digits(&mut digits);
     if digits == b"0" {
@@ -195,9 +220,9 @@ mod tests {
     }
 
     fn binary(value: impl Magnitude, scale: i8) -> Vec<i16> {
-        let mut out = Vec::new();
-        put_binary(&mut out, value, scale);
-        out.chunks(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]])).collect()
+        let mut room = [0; BINARY_BYTES];
+        let length = write_binary(&mut room, value, scale);
+        room[..length].chunks(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]])).collect()
     }
 
     #[test]
@@ -213,6 +238,19 @@ mod tests {
         assert_eq!(text(i256::from_i128(-12_345), 3), "-12.345");
         let wide = i256::from_string(&"9".repeat(76)).unwrap();
         assert_eq!(text(wide, 38), format!("{}.{}", "9".repeat(38), "9".repeat(38)));
+    }
+
+    #[test]
+    fn short_texts_agree_with_long_ones() {
+        let mut value = 1_i128;
+        while let Some(next) = value.checked_mul(-7) {
+            for scale in SHORT_SCALES {
+                let mut room = [0; TEXT_BYTES];
+                let length = write_text(&mut room, value, scale);
+                assert_eq!(std::str::from_utf8(&room[..length]).unwrap(), text(value, scale));
+            }
+            value = next + 3;
+        }
     }
 
     /// Fields: number of digits, weight, sign, display scale, digits; as `numeric_send` gives them.
@@ -232,7 +270,7 @@ mod tests {
         for scale in 0..=18 {
             let mut value = 1_i128;
             while value < 1_000_000_000_000_000 {
-                let (mut small, mut wide) = ([0; 24], [0; 24]);
+                let (mut small, mut wide) = ([0; GROUPS], [0; GROUPS]);
                 let Some(found) = small_groups(value, scale, &mut small) else { break };
                 assert_eq!(found, wide_groups(value, scale, &mut wide), "{value} at {scale}");
                 assert_eq!(small, wide);

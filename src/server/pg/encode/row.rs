@@ -25,8 +25,8 @@ const INLINE_BYTES: usize = 12;
 
 /// Where the values of one column come from.
 pub(super) enum Source<'a> {
-    /// Cells, the first of which is that of the row `start`.
-    Cells { cells: &'a Cells, start: usize },
+    /// Cells, which are copied with their frames, one row after another.
+    Cells { bytes: &'a [u8], ends: std::slice::Iter<'a, usize>, start: usize },
     /// Bytes between 32-bit offsets.
     Short { offsets: &'a [i32], data: &'a [u8], nulls: Option<&'a NullBuffer> },
     /// Bytes between 64-bit offsets.
@@ -36,6 +36,11 @@ pub(super) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// The cells of a run of rows.
+    pub fn of_cells(cells: &'a Cells) -> Self {
+        Self::Cells { bytes: cells.bytes(), ends: cells.ends().iter(), start: 0 }
+    }
+
     /// The array itself, if its bytes are sent as they lie.
     pub fn of_bytes(array: &'a ArrayRef, oid: u32, format: Format) -> Option<Self> {
         let binary = format == Format::Binary;
@@ -75,7 +80,7 @@ impl<'a> Source<'a> {
     fn bytes_max(&self, rows: Range<usize>) -> usize {
         let lengths = rows.len() * LENGTH_BYTES;
         match self {
-            Self::Cells { cells, .. } => cells.bytes().len(),
+            Self::Cells { ends, .. } => ends.as_slice().last().copied().unwrap_or_default(),
             Self::Short { offsets, .. } => lengths + (offsets[rows.end] - offsets[rows.start]) as usize,
             Self::Long { offsets, .. } => lengths + (offsets[rows.end] - offsets[rows.start]) as usize,
             Self::View { views, .. } => {
@@ -84,13 +89,15 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Copies the value of `row` to `out[at..]` with its length, and returns where it ends.
+    /// Copies the value of `row`, the one behind the last, to `out[at..]` with its length; returns
+    /// where it ends.
     #[inline]
-    fn copy(&self, row: usize, out: &mut [u8], at: usize) -> usize {
+    fn copy(&mut self, row: usize, out: &mut [u8], at: usize) -> usize {
         match self {
-            Self::Cells { cells, start } => {
-                let span = cells.span(row - start..row - start + 1);
-                copy(cells.bytes(), span, out, at)
+            Self::Cells { bytes, ends, start } => {
+                let end = *ends.next().expect("there is a cell for every row");
+                let span = std::mem::replace(start, end)..end;
+                copy(bytes, span, out, at)
             }
             Self::Short { nulls, .. } | Self::Long { nulls, .. } | Self::View { nulls, .. }
                 if nulls.is_some_and(|nulls| nulls.is_null(row)) =>
@@ -142,23 +149,23 @@ fn copy_view(view: u128, buffers: &[Buffer], out: &mut [u8], at: usize) -> usize
 }
 
 /// Appends one message for each of `rows`. After an error, `out` ends with a whole message.
-pub(super) fn assemble(sources: &[Source], rows: Range<usize>, out: &mut BytesMut) -> Result<()> {
+pub(super) fn assemble(mut sources: Vec<Source>, rows: Range<usize>, out: &mut BytesMut) -> Result<()> {
     let values_max = sources.iter().map(|source| source.bytes_max(rows.clone())).sum::<usize>();
     let begin = out.len();
     out.resize(begin + values_max + rows.len() * HEADER_BYTES + BLOCK, 0);
-    let filled = fill(sources, rows, &mut out[begin..]);
+    let filled = fill(&mut sources, rows, &mut out[begin..]);
     out.truncate(begin + filled.0);
     filled.1
 }
 
 /// Writes the messages to `room`; returns where the last whole one ends.
-fn fill(sources: &[Source], rows: Range<usize>, room: &mut [u8]) -> (usize, Result<()>) {
+fn fill(sources: &mut [Source], rows: Range<usize>, room: &mut [u8]) -> (usize, Result<()>) {
     let count = (sources.len() as i16).to_be_bytes();
     let mut at = 0;
     for row in rows {
         let start = at;
         at += HEADER_BYTES;
-        for source in sources {
+        for source in &mut *sources {
             at = source.copy(row, room, at);
         }
         // The type byte does not count.

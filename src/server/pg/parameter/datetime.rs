@@ -119,7 +119,7 @@ impl Moment {
             Some(body) => (body, true),
             None => (trimmed, false),
         };
-        let end = body.find(|byte: char| byte == 'T' || byte == 't' || byte == ' ').unwrap_or(body.len());
+        let end = body.find(['T', 't', ' ']).unwrap_or(body.len());
         let civil = day_of(&body[..end], before_christ).ok_or_else(|| invalid(type_name, text))?;
         check_day(civil, text)?;
         let rest = body[end..].trim_start_matches(['T', 't', ' ']);
