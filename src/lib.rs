@@ -2,10 +2,18 @@
 //!
 //! The modules stand in one total order; each uses only those above it in this list.
 
-pub mod catalog;
-pub mod engine;
 pub mod error;
-pub mod format;
-pub mod function;
+pub mod config;
+pub mod telemetry;
 pub mod storage;
+pub mod runtime;
+pub mod function;
+pub mod format;
+pub mod scan;
+pub mod sink;
+pub mod catalog;
 pub mod system;
+pub mod access;
+pub mod engine;
+pub mod server;
+pub mod cli;

@@ -1,4 +1,19 @@
 //! Catalogs: names become tables, pinned once per statement.
+//!
+//! A catalog is one lake, or tables generated in the process. This module knows which catalogs there
+//! are, and finds the tables of a lake that its log does not record: declared ones and discovered
+//! ones. The log and what a transaction sees of it are below, in [`lake`] and [`transaction`].
+
+pub mod declared;
+pub mod definition;
+pub mod discovery;
+pub mod files_function;
+pub mod lake;
+pub mod log;
+pub mod open;
+pub mod state;
+pub mod tpch;
+pub mod transaction;
 
 use std::sync::Arc;
 
@@ -6,6 +21,11 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::error::Result;
+
+pub use open::{Catalog, Catalogs};
+
+/// The schema that every lake has.
+pub const DEFAULT_SCHEMA: &str = discovery::TOP_SCHEMA;
 
 /// What kind of relation a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

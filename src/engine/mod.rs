@@ -1,3 +1,75 @@
-//! Engine: from a statement's text to its rows.
+//! The engine: statements become plans, plans become rows or commits.
+//!
+//! A [`Session`](session::Session) belongs to one connection. The [`Engine`] is what all sessions
+//! share: the runtime, the catalogs, and a session state with every function registered, of which
+//! each session has its own copy.
 
 pub mod dialect;
+pub mod execute;
+pub mod parse;
+pub mod plan;
+pub mod session;
+pub mod settings;
+pub mod statement;
+
+mod ddl;
+mod explain;
+mod export;
+mod show;
+mod write;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::prelude::SessionConfig;
+
+use crate::catalog::Catalogs;
+use crate::config::Config;
+use crate::error::Result;
+use crate::runtime::Runtime;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Engine {
+    pub runtime: Arc<Runtime>,
+    pub catalogs: Arc<Catalogs>,
+    pub config: Arc<Config>,
+    pub started: DateTime<Utc>,
+    base: SessionState,
+}
+
+impl Engine {
+    pub fn new(config: Arc<Config>, runtime: Arc<Runtime>, catalogs: Arc<Catalogs>) -> Self {
+        let base = base_state(&config, Arc::clone(&runtime.env));
+        Self { runtime, catalogs, config, started: Utc::now(), base }
+    }
+}
+
+/// A session state with this daemon's options: PostgreSQL's SQL, Parquet read as fast as it can be.
+pub fn base_state(config: &Config, env: Arc<RuntimeEnv>) -> SessionState {
+    let mut session = SessionConfig::new()
+        .with_target_partitions(config.threads)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(false)
+        .with_collect_statistics(true);
+    let options = session.options_mut();
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.default_null_ordering = "nulls_max".to_owned();
+    options.execution.parquet.pushdown_filters = false;
+    options.execution.listing_table_ignore_subdirectory = false;
+    SessionStateBuilder::new().with_config(session).with_runtime_env(env).with_default_features().build()
+}
+
+/// Starts the engine over everything that the configuration names.
+///
+/// # Errors
+/// What is wrong with the catalogs' files, and what the machine refuses.
+pub fn start(config: Arc<Config>, io: tokio::runtime::Handle) -> Result<Arc<Engine>> {
+    let runtime = Arc::new(Runtime::start(&config, io)?);
+    let state = base_state(&config, Arc::clone(&runtime.env));
+    let catalogs = Arc::new(Catalogs::load(&config, &runtime, state)?);
+    Ok(Arc::new(Engine::new(config, runtime, catalogs)))
+}

@@ -38,11 +38,21 @@ pub enum Error {
     #[error("{0}")]
     InvalidText(String),
     #[error("{0}")]
+    InvalidDatetime(String),
+    #[error("{0}")]
+    DatetimeOverflow(String),
+    #[error("{0}")]
+    InvalidBinary(String),
+    #[error("{0}")]
+    InvalidEncoding(String),
+    #[error("{0}")]
     InvalidParameter(String),
     #[error("{0}")]
     UndefinedParameter(String),
     #[error("{0}")]
     UnknownSetting(String),
+    #[error("parameter \"{0}\" cannot be changed")]
+    FixedSetting(String),
     #[error("division by zero")]
     DivisionByZero,
     #[error("{0}")]
@@ -61,7 +71,7 @@ pub enum Error {
     // What the client may not do.
     #[error("permission denied: {0}")]
     PermissionDenied(String),
-    #[error("cannot execute {0} in a read-only transaction")]
+    #[error("{0}")]
     ReadOnly(String),
     #[error("password authentication failed for user \"{0}\"")]
     AuthenticationFailed(String),
@@ -71,6 +81,10 @@ pub enum Error {
     // The protocol.
     #[error("{0}")]
     Protocol(String),
+    #[error("canceling authentication due to timeout")]
+    AuthenticationTimeout,
+    #[error("connection to the client lost: {0}")]
+    ConnectionLost(String),
     #[error("prepared statement \"{0}\" does not exist")]
     StatementNotFound(String),
     #[error("portal \"{0}\" does not exist")]
@@ -83,6 +97,9 @@ pub enum Error {
     TransactionAborted,
     #[error("{0}")]
     ActiveTransaction(String),
+
+    #[error("{0}")]
+    IdleInTransaction(String),
 
     // What happened while it ran.
     #[error("canceling statement due to user request")]
@@ -101,12 +118,16 @@ pub enum Error {
     DiskFull(String),
     #[error("table \"{table}\" was changed by another writer during this statement")]
     CommitConflict { table: String },
+    #[error("the store did not answer clearly, the commit may or may not have happened: {0}")]
+    CommitUnknown(String),
 
     // The lake and its stores.
     #[error("{0}")]
     Storage(String),
     #[error("file \"{path}\" is corrupt: {reason}")]
     CorruptFile { path: String, reason: String },
+    #[error("\"{path}\" cannot be read as a table: {reason}")]
+    InvalidTable { path: String, reason: String },
     #[error("file \"{0}\" does not exist")]
     FileNotFound(String),
     #[error("bad value in a data file: {0}")]
@@ -134,9 +155,14 @@ impl Error {
             Self::WrongObjectType { .. } => "42809",
             Self::DatatypeMismatch(_) => "42804",
             Self::InvalidText(_) => "22P02",
+            Self::InvalidDatetime(_) => "22007",
+            Self::DatetimeOverflow(_) => "22008",
+            Self::InvalidBinary(_) => "22P03",
+            Self::InvalidEncoding(_) => "22021",
             Self::InvalidParameter(_) => "22023",
             Self::UndefinedParameter(_) => "42P02",
             Self::UnknownSetting(_) => "42704",
+            Self::FixedSetting(_) => "55P02",
             Self::DivisionByZero => "22012",
             Self::OutOfRange(_) => "22003",
             Self::NotNullViolation(_) => "23502",
@@ -149,12 +175,15 @@ impl Error {
             Self::AuthenticationFailed(_) => "28P01",
             Self::InvalidAuthorization(_) => "28000",
             Self::Protocol(_) => "08P01",
+            Self::AuthenticationTimeout => "57014",
+            Self::ConnectionLost(_) => "08006",
             Self::StatementNotFound(_) => "26000",
             Self::PortalNotFound(_) => "34000",
             Self::DuplicateStatement(_) => "42P05",
             Self::DuplicatePortal(_) => "42P03",
             Self::TransactionAborted => "25P02",
             Self::ActiveTransaction(_) => "25001",
+            Self::IdleInTransaction(_) => "25P03",
             Self::Cancelled | Self::Timeout(_) => "57014",
             Self::Shutdown => "57P01",
             Self::TooManyConnections(_) => "53300",
@@ -162,8 +191,10 @@ impl Error {
             Self::OutOfMemory(_) => "53200",
             Self::DiskFull(_) => "53100",
             Self::CommitConflict { .. } => "40001",
+            Self::CommitUnknown(_) => "08007",
             Self::Storage(_) => "58030",
             Self::CorruptFile { .. } => "58P01",
+            Self::InvalidTable { .. } => "42P16",
             Self::FileNotFound(_) => "58P01",
             Self::BadData(_) => "22P04",
             Self::Config(_) => "F0000",

@@ -3,11 +3,13 @@
 //! A format answers "which files" and makes "these files" durable; reading them is `scan`, writing
 //! them is `sink`.
 
+pub mod iceberg;
+pub mod files;
 pub mod partition;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::file_format::FileFormat;
 use object_store::ObjectMeta;
@@ -36,6 +38,14 @@ pub struct Snapshot {
     /// How the bytes are read: Parquet, CSV, JSON lines, Avro or Arrow, with its options.
     pub file_format: Arc<dyn FileFormat>,
     pub location: Location,
+}
+
+impl Snapshot {
+    /// The columns that the files hold, and those that are read from paths.
+    pub fn split_fields(&self) -> (&[FieldRef], &[FieldRef]) {
+        let fields = self.schema.fields();
+        fields.split_at(fields.len() - self.partition_columns.len())
+    }
 }
 
 /// One Parquet file that a write has finished, not yet part of any table.

@@ -2,6 +2,20 @@
 //!
 //! This module decides which store serves a URL, with what credentials, retries and limits, and that
 //! nothing outside of a root is ever touched. What the objects mean is decided in `format`.
+//!
+//! A request passes the [`fence`] (is the path inside of the root, is a place free among the
+//! requests under way), then the store itself: [`disk`] for folders, `object_store` for the rest,
+//! whose HTTP runs on the I/O runtime ([`http`]).
+
+mod cloud;
+mod disk;
+mod fence;
+mod http;
+mod objects;
+mod open;
+mod options;
+mod profile;
+mod s3;
 
 use std::sync::Arc;
 
@@ -10,6 +24,10 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::error::{Error, Result};
+
+pub use objects::PutOutcome;
+pub use open::Stores;
+pub use options::{SecretRef, StoreOptions};
 
 /// A root under which objects live, and the fenced store that serves it.
 #[derive(Debug, Clone)]
@@ -20,7 +38,8 @@ pub struct Location {
     pub store: Arc<dyn ObjectStore>,
     /// The name under which `store` is registered with DataFusion's runtime.
     pub store_url: ObjectStoreUrl,
-    /// Where the root lies within `store`.
+    /// Where the root lies within `store`. It is unique in the process, because DataFusion's caches know
+    /// a file by its path alone.
     pub prefix: Path,
 }
 
@@ -34,20 +53,59 @@ impl Location {
     }
 
     /// Returns the absolute URL of the object at `path`, as other engines read it.
+    ///
+    /// The key stands in it as the store knows it, without percent-encoding.
     pub fn url_of(&self, path: &Path) -> String {
         let relative = path.as_ref().strip_prefix(self.prefix.as_ref()).unwrap_or(path.as_ref());
         format!("{}{}", self.url, relative.trim_start_matches('/'))
     }
 
-    /// Returns the path of the object at the absolute `url`.
+    /// Returns the path of the object at the absolute `url`: the inverse of [`url_of`](Self::url_of).
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] when `url` lies outside of this root.
     pub fn path_of(&self, url: &str) -> Result<Path> {
-        let relative =
-            url.strip_prefix(&self.url).filter(|rest| !rest.split('/').any(|part| part == "..")).ok_or_else(
-                || Error::PermissionDenied(format!("\"{url}\" lies outside of \"{}\"", self.url)),
-            )?;
-        Ok(self.child(relative))
+        let outside = || Error::PermissionDenied(format!("\"{url}\" lies outside of \"{}\"", self.url));
+        let relative = match url.strip_prefix(&self.url) {
+            Some(rest) => rest,
+            None if format!("{url}/") == self.url => "",
+            None => return Err(outside()),
+        };
+        let segments: Vec<&str> = relative.split('/').filter(|part| !part.is_empty()).collect();
+        Path::parse(format!("{}/{}", self.prefix, segments.join("/"))).map_err(|_| outside())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn location() -> Location {
+        Location {
+            url: "s3://bucket/lake/".to_owned(),
+            store: Arc::new(InMemory::new()),
+            store_url: ObjectStoreUrl::parse("lacus://store1").unwrap(),
+            prefix: Path::from("store1"),
+        }
+    }
+
+    #[test]
+    fn urls_and_paths_are_inverse_even_with_percent_signs_in_keys() {
+        let location = location();
+        let path = Path::parse("store1/raw/t/day=2013%2F01/a b.parquet").unwrap();
+        let url = location.url_of(&path);
+        assert_eq!(url, "s3://bucket/lake/raw/t/day=2013%2F01/a b.parquet");
+        assert_eq!(location.path_of(&url).unwrap(), path);
+        assert_eq!(location.path_of("s3://bucket/lake").unwrap(), location.prefix);
+    }
+
+    #[test]
+    fn a_url_outside_of_the_root_is_refused() {
+        for url in ["s3://bucket/lakes/x", "s3://bucket/lake/../x", "s3://other/lake/x", "/etc/passwd"] {
+            let refused = location().path_of(url);
+            assert!(matches!(refused, Err(Error::PermissionDenied(_))), "{url}: {refused:?}");
+        }
     }
 }

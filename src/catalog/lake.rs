@@ -1,0 +1,207 @@
+//! A lake: one root, its log, and the newest state that this process has seen.
+//!
+//! This module decides when the log is read again, how an entry gets into the next slot, and whether
+//! the store can be written safely at all. What an entry holds is decided by the
+//! [`transaction`](super::transaction).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, OnceCell};
+use tracing::{info, warn};
+
+use super::log::{Log, LogEntry};
+use super::state::LakeState;
+use crate::error::{Error, Result};
+use crate::storage::{Location, PutOutcome};
+
+/// Commits between two checkpoints.
+const CHECKPOINT_EVERY: u64 = 64;
+/// How long an unclear answer of the store is asked about again.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One lake, shared by all sessions of this process.
+#[derive(Debug)]
+pub struct Lake {
+    pub name: String,
+    pub location: Location,
+    pub comment: Option<String>,
+    read_only: bool,
+    log: Log,
+    state: RwLock<Arc<LakeState>>,
+    /// Held over reads of the log, so that statements that start together share one.
+    refreshing: Mutex<Refreshed>,
+    arrivals: AtomicU64,
+    writable: OnceCell<Option<String>>,
+}
+
+/// How far the last reads of the log reach.
+#[derive(Debug, Default)]
+struct Refreshed {
+    /// Statements with a smaller ticket arrived before the last read began.
+    covers: u64,
+    loaded: bool,
+}
+
+/// What became of an entry that was put.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// The entry is the lake's newest commit.
+    Ours,
+    /// Another transaction has the slot.
+    Taken,
+}
+
+impl Lake {
+    pub fn new(name: String, location: Location, comment: Option<String>, read_only: bool) -> Self {
+        Self {
+            name,
+            log: Log::new(location.clone()),
+            location,
+            comment,
+            read_only,
+            state: RwLock::default(),
+            refreshing: Mutex::default(),
+            arrivals: AtomicU64::new(0),
+            writable: OnceCell::new(),
+        }
+    }
+
+    /// Returns the state with every commit that was acknowledged before this call.
+    ///
+    /// Costs one GET of the next slot; statements that arrive while one is under way share the next.
+    ///
+    /// # Errors
+    /// What the store answers, and [`Error::CorruptFile`] for a slot that is no entry.
+    pub async fn refresh(&self) -> Result<Arc<LakeState>> {
+        let ticket = self.arrivals.fetch_add(1, Ordering::SeqCst);
+        let mut refreshed = self.refreshing.lock().await;
+        if refreshed.covers > ticket {
+            return Ok(self.current());
+        }
+        let covers = self.arrivals.load(Ordering::SeqCst);
+        let mut state = self.current();
+        if !refreshed.loaded {
+            state = Arc::new(self.load_checkpoint().await?);
+        }
+        let mut newest = None;
+        while let Some(entry) = self.log.read(newest.as_ref().unwrap_or(&*state).version + 1).await? {
+            newest.get_or_insert_with(|| state.as_ref().clone()).apply(&entry);
+        }
+        if let Some(newest) = newest {
+            state = Arc::new(newest);
+        }
+        *self.state.write().expect("no holder of this lock panics") = Arc::clone(&state);
+        *refreshed = Refreshed { covers, loaded: true };
+        Ok(state)
+    }
+
+    fn current(&self) -> Arc<LakeState> {
+        Arc::clone(&self.state.read().expect("no holder of this lock panics"))
+    }
+
+    /// Puts `entry` into its slot and finds out who has it then.
+    ///
+    /// An unclear answer is asked about until it is clear; the same bytes are put again while the slot
+    /// is free.
+    ///
+    /// # Errors
+    /// [`Error::CommitUnknown`] when the store stays unclear for `RESOLVE_TIMEOUT` (60 s).
+    pub async fn put(&self, entry: &LogEntry) -> Result<Slot> {
+        let deadline = tokio::time::Instant::now() + RESOLVE_TIMEOUT;
+        let mut pause = Duration::from_millis(20);
+        let mut unclear: Option<Error> = None;
+        loop {
+            match self.log.put(entry).await {
+                Ok(PutOutcome::Created) => break,
+                Ok(PutOutcome::Exists) => {}
+                Ok(PutOutcome::Ambiguous(error)) => unclear = Some(error),
+                Err(error) if unclear.is_none() => return Err(error),
+                Err(error) => unclear = Some(error),
+            }
+            match self.log.read(entry.version).await {
+                Ok(Some(found)) if found.transaction == entry.transaction => break,
+                Ok(Some(_)) => return Ok(Slot::Taken),
+                Ok(None) => {}
+                Err(error) => unclear = Some(error),
+            }
+            if tokio::time::Instant::now() + pause > deadline {
+                let reason = unclear.map_or_else(|| "the slot stays free".to_owned(), |e| e.to_string());
+                return Err(Error::CommitUnknown(reason));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        info!(lake = %self.name, version = entry.version, operations = entry.operations.len(), "committed");
+        Ok(Slot::Ours)
+    }
+
+    /// Writes the state at `version` as a checkpoint, when it is that version's turn. Failing is harmless.
+    pub async fn checkpoint(&self, state: &LakeState) {
+        if !state.version.is_multiple_of(CHECKPOINT_EVERY) {
+            return;
+        }
+        let path = self.location.child(&format!("_lacus/ckpt/{:020}.json", state.version));
+        let written = match serde_json::to_vec(state) {
+            Ok(bytes) => self.location.put_if_absent(&path, Bytes::from(bytes)).await.map(drop),
+            Err(error) => Err(Error::Internal(error.to_string())),
+        };
+        if let Err(error) = written {
+            warn!(lake = %self.name, version = state.version, %error, "checkpoint not written");
+        }
+    }
+
+    /// Reads the newest checkpoint that can be read; the empty state without one.
+    async fn load_checkpoint(&self) -> Result<LakeState> {
+        let (_, mut files) = self.location.list_children(&self.location.child("_lacus/ckpt")).await?;
+        files.sort_by(|a, b| b.location.cmp(&a.location));
+        for file in files {
+            let Some(bytes) = self.location.read(&file.location).await? else { continue };
+            match serde_json::from_slice(&bytes) {
+                Ok(state) => return Ok(state),
+                Err(error) => warn!(lake = %self.name, file = %file.location, %error, "checkpoint not read"),
+            }
+        }
+        Ok(LakeState::default())
+    }
+
+    /// Makes sure that this lake may be written: by its definition, and by what its store can do.
+    ///
+    /// Several writers race for one fresh object, once in the life of the process, before the first
+    /// write; a store on which several of them win loses commits.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] with the reason.
+    pub async fn ensure_writable(&self) -> Result<()> {
+        self.refuse_read_only()?;
+        let reason = self.writable.get_or_try_init(|| self.probe()).await?;
+        match reason {
+            None => Ok(()),
+            Some(reason) => Err(Error::ReadOnly(reason.clone())),
+        }
+    }
+
+    /// # Errors
+    /// [`Error::ReadOnly`] when the lake's definition says so.
+    pub fn refuse_read_only(&self) -> Result<()> {
+        match self.read_only {
+            true => Err(Error::ReadOnly(format!("catalog \"{}\" is declared read-only", self.name))),
+            false => Ok(()),
+        }
+    }
+
+    async fn probe(&self) -> Result<Option<String>> {
+        self.log.ensure_format().await?;
+        if self.location.probe_create_race(&self.location.child("_lacus/probe")).await? {
+            return Ok(None);
+        }
+        let reason = format!(
+            "catalog \"{}\" is read-only: its store lets several writers create one object, so commits could be lost",
+            self.name
+        );
+        warn!(lake = %self.name, %reason, "lake is read-only");
+        Ok(Some(reason))
+    }
+}

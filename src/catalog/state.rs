@@ -1,0 +1,200 @@
+//! The state of a lake at one version: every schema, table and view that the log names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::log::{Dependency, LogEntry, Operation, TableRecord, ViewRecord};
+use crate::error::{Error, Result};
+
+/// All names of a lake at one version. Cloning is cheap: schemas are shared.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LakeState {
+    pub version: u64,
+    pub time_ms: i64,
+    pub schemas: BTreeMap<String, Arc<SchemaState>>,
+}
+
+/// The names of one schema.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SchemaState {
+    /// Whether `CREATE SCHEMA` made it; others exist by a folder, or by what was created in them.
+    pub created: bool,
+    pub comment: Option<String>,
+    pub relations: BTreeMap<String, RelationState>,
+}
+
+/// A table or a view.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RelationState {
+    Table(TableRecord),
+    View(ViewRecord),
+}
+
+impl RelationState {
+    pub fn comment(&self) -> Option<&String> {
+        match self {
+            Self::Table(table) => table.comment.as_ref(),
+            Self::View(view) => view.comment.as_ref(),
+        }
+    }
+}
+
+impl LakeState {
+    pub fn relation(&self, schema: &str, name: &str) -> Option<&RelationState> {
+        self.schemas.get(schema)?.relations.get(name)
+    }
+
+    pub fn table(&self, schema: &str, name: &str) -> Option<&TableRecord> {
+        match self.relation(schema, name)? {
+            RelationState::Table(table) => Some(table),
+            RelationState::View(_) => None,
+        }
+    }
+
+    /// Applies one commit: the state moves to its version.
+    pub fn apply(&mut self, entry: &LogEntry) {
+        for operation in &entry.operations {
+            self.change(operation);
+        }
+        self.version = entry.version;
+        self.time_ms = entry.time_ms;
+    }
+
+    /// Applies one operation, as a commit or a transaction's own view does.
+    pub fn change(&mut self, operation: &Operation) {
+        match operation {
+            Operation::CreateSchema { schema, comment } => {
+                let schema = self.schema_mut(schema);
+                schema.created = true;
+                schema.comment.clone_from(comment);
+            }
+            Operation::DropSchema { schema } => {
+                self.schemas.remove(schema);
+            }
+            Operation::PutTable { schema, name, table } => {
+                self.put(schema, name, RelationState::Table(table.clone()));
+            }
+            Operation::PutView { schema, name, view } => {
+                self.put(schema, name, RelationState::View(view.clone()));
+            }
+            Operation::Rename { schema, name, to_schema, to_name } => {
+                if let Some(relation) = self.schema_mut(schema).relations.remove(name) {
+                    self.put(to_schema, to_name, relation);
+                }
+            }
+            Operation::Drop { schema, name } => {
+                self.schema_mut(schema).relations.remove(name);
+            }
+            Operation::Comment { schema, name, comment } => self.comment(schema, name.as_deref(), comment),
+        }
+    }
+
+    /// Checks what a transaction relied upon against this, later state.
+    ///
+    /// # Errors
+    /// [`Error::CommitConflict`], or [`Error::AlreadyExists`] for a name that was free.
+    pub fn check(&self, dependency: &Dependency) -> Result<()> {
+        let holds = match dependency {
+            Dependency::Schema { schema } => self.schemas.get(schema).is_some_and(|schema| schema.created),
+            Dependency::Absent { schema, name } => match self.relation(schema, name) {
+                Some(_) => {
+                    return Err(Error::AlreadyExists { kind: "relation", name: format!("{schema}.{name}") });
+                }
+                None => true,
+            },
+            Dependency::Table { schema, name, id, metadata } => {
+                self.table(schema, name).is_some_and(|table| {
+                    table.id == *id && metadata.as_ref().is_none_or(|metadata| table.metadata == *metadata)
+                })
+            }
+            Dependency::View { schema, name } => {
+                matches!(self.relation(schema, name), Some(RelationState::View(_)))
+            }
+        };
+        if holds { Ok(()) } else { Err(Error::CommitConflict { table: dependency.subject() }) }
+    }
+
+    fn put(&mut self, schema: &str, name: &str, relation: RelationState) {
+        self.schema_mut(schema).relations.insert(name.to_owned(), relation);
+    }
+
+    fn comment(&mut self, schema: &str, name: Option<&str>, comment: &Option<String>) {
+        let schema = self.schema_mut(schema);
+        match name {
+            None => schema.comment.clone_from(comment),
+            Some(name) => match schema.relations.get_mut(name) {
+                Some(RelationState::Table(table)) => table.comment.clone_from(comment),
+                Some(RelationState::View(view)) => view.comment.clone_from(comment),
+                None => {}
+            },
+        }
+    }
+
+    fn schema_mut(&mut self, schema: &str) -> &mut SchemaState {
+        Arc::make_mut(self.schemas.entry(schema.to_owned()).or_default())
+    }
+}
+
+impl Dependency {
+    /// The name that a conflict's message shows.
+    fn subject(&self) -> String {
+        match self {
+            Self::Schema { schema } => schema.clone(),
+            Self::Absent { schema, name }
+            | Self::Table { schema, name, .. }
+            | Self::View { schema, name } => format!("{schema}.{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(id: &str, metadata: &str) -> TableRecord {
+        TableRecord { id: id.into(), directory: "d".into(), metadata: metadata.into(), comment: None }
+    }
+
+    fn put(name: &str, record: TableRecord) -> Operation {
+        Operation::PutTable { schema: "s".into(), name: name.into(), table: record }
+    }
+
+    #[test]
+    fn a_rename_swap_leaves_both_names_right() {
+        let mut state = LakeState::default();
+        let rename = |from: &str, to: &str| Operation::Rename {
+            schema: "s".into(),
+            name: from.into(),
+            to_schema: "s".into(),
+            to_name: to.into(),
+        };
+        for operation in [
+            put("t", table("1", "a")),
+            put("t_new", table("2", "b")),
+            rename("t", "t_old"),
+            rename("t_new", "t"),
+            Operation::Drop { schema: "s".into(), name: "t_old".into() },
+        ] {
+            state.change(&operation);
+        }
+        assert_eq!(state.table("s", "t").map(|table| table.id.as_str()), Some("2"));
+        assert_eq!(state.schemas["s"].relations.len(), 1);
+    }
+
+    #[test]
+    fn an_append_tolerates_another_version_and_a_rewrite_does_not() {
+        let mut state = LakeState::default();
+        state.change(&put("t", table("1", "b")));
+        let relied = |metadata: Option<&str>| Dependency::Table {
+            schema: "s".into(),
+            name: "t".into(),
+            id: "1".into(),
+            metadata: metadata.map(str::to_owned),
+        };
+        assert!(state.check(&relied(None)).is_ok());
+        assert_eq!(state.check(&relied(Some("a"))).unwrap_err().sqlstate(), "40001");
+    }
+}

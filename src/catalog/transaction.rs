@@ -1,0 +1,187 @@
+//! Transactions: what one statement, or one BEGIN block, sees of all lakes, and what it changes.
+//!
+//! Every lake is pinned at the version that it had when the transaction first asked for it; so are
+//! the files of open tables. Changes go into an overlay that only the transaction sees. A commit puts
+//! the operations of the overlay into the lake's log as one entry, rebasing appends onto what others
+//! committed meanwhile, and fails where something that the transaction relied upon is gone.
+
+mod browse;
+mod change;
+mod commit;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datafusion::catalog::TableProvider;
+
+use super::files_function::FilesCall;
+use super::lake::Lake;
+use super::log::{Dependency, Operation, TableRecord, ViewRecord};
+use super::state::{LakeState, RelationState};
+use super::{Catalog, Catalogs, tpch};
+use crate::error::{Error, Result};
+use crate::format::iceberg::{self, Change, TableMetadata};
+use crate::scan::FilesTable;
+
+pub use change::{NewTable, TableTarget};
+
+/// One transaction over all catalogs, of which it may change one.
+#[derive(Debug)]
+pub struct Transaction {
+    catalogs: Arc<Catalogs>,
+    user: String,
+    views: Mutex<HashMap<String, LakeView>>,
+    /// Open tables as they were first seen.
+    pinned: Mutex<HashMap<(String, String, String), Arc<FilesTable>>>,
+}
+
+/// A relation that was found by its name.
+#[derive(Debug, Clone)]
+pub enum Found {
+    Table(Arc<dyn TableProvider>),
+    View(ViewRecord),
+}
+
+/// One lake as a transaction sees it.
+#[derive(Debug, Clone)]
+struct LakeView {
+    lake: Arc<Lake>,
+    base: Arc<LakeState>,
+    /// `base` with the transaction's own operations.
+    state: Arc<LakeState>,
+    operations: Vec<Operation>,
+    dependencies: Vec<Dependency>,
+    /// Tables that this transaction wrote, by their id.
+    written: HashMap<String, Written>,
+}
+
+/// What a transaction did to one table.
+#[derive(Debug, Clone)]
+struct Written {
+    /// The version that the changes stand on; none for a table that this transaction made.
+    base: Option<String>,
+    metadata: Arc<TableMetadata>,
+    changes: Vec<Change>,
+}
+
+impl Transaction {
+    /// Begins a transaction; nothing is read until something is asked for.
+    pub fn begin(catalogs: Arc<Catalogs>, user: String) -> Self {
+        Self { catalogs, user, views: Mutex::default(), pinned: Mutex::default() }
+    }
+
+    /// # Errors
+    /// [`Error::CatalogNotFound`].
+    pub fn ensure_catalog(&self, catalog: &str) -> Result<()> {
+        self.catalogs.ensure(catalog)
+    }
+
+    /// Finds a table or view; open tables are listed, unless this transaction did so before.
+    ///
+    /// # Errors
+    /// What the store answers, and what is wrong with the table's files.
+    pub async fn relation(&self, catalog: &str, schema: &str, name: &str) -> Result<Option<Found>> {
+        let lake = match self.catalogs.find(catalog)? {
+            Catalog::Tpch => return Ok(tpch::named(schema, name).map(Found::Table)),
+            Catalog::Lake(lake) => lake,
+        };
+        let view = self.view(lake).await?;
+        match view.state.relation(schema, name) {
+            Some(RelationState::View(view)) => return Ok(Some(Found::View(view.clone()))),
+            Some(RelationState::Table(table)) => {
+                return Ok(Some(Found::Table(self.managed(&view, table).await?)));
+            }
+            None => {}
+        }
+        Ok(self.open(lake, schema, name).await?.map(|table| Found::Table(table)))
+    }
+
+    /// An open table, listed once in the life of the transaction.
+    async fn open(&self, lake: &Lake, schema: &str, name: &str) -> Result<Option<Arc<FilesTable>>> {
+        let key = (lake.name.clone(), schema.to_owned(), name.to_owned());
+        if let Some(pinned) = lock(&self.pinned).get(&key) {
+            return Ok(Some(Arc::clone(pinned)));
+        }
+        let Some(set) = self.catalogs.open_table(lake, schema, name).await? else { return Ok(None) };
+        let snapshot = self.catalogs.files.snapshot(&self.catalogs.state, &lake.location, &set).await?;
+        let table = Arc::new(FilesTable::new(Arc::new(snapshot)));
+        Ok(Some(Arc::clone(lock(&self.pinned).entry(key).or_insert(table))))
+    }
+
+    /// The files that a query names by URL.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] for files that lie under no root, and what is wrong with them.
+    pub async fn files(&self, database: &str, call: &FilesCall<'_>) -> Result<Arc<dyn TableProvider>> {
+        let snapshot = self.catalogs.read_files(database, call).await?;
+        Ok(Arc::new(FilesTable::new(Arc::new(snapshot))))
+    }
+
+    /// Whether a schema exists: made, declared, or as a folder.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn schema_exists(&self, catalog: &str, schema: &str) -> Result<bool> {
+        let lake = match self.catalogs.find(catalog)? {
+            Catalog::Tpch => return Ok(tpch::scale_factor(schema).is_some()),
+            Catalog::Lake(lake) => lake,
+        };
+        if schema == super::DEFAULT_SCHEMA || self.view(lake).await?.state.schemas.contains_key(schema) {
+            return Ok(true);
+        }
+        Ok(self.catalogs.open_schemas(lake).await?.iter().any(|open| open == schema))
+    }
+
+    /// The table behind a record, at the record's version.
+    async fn managed(&self, view: &LakeView, table: &TableRecord) -> Result<Arc<dyn TableProvider>> {
+        let location = &view.lake.location;
+        let metadata = self.metadata(view, table).await?;
+        let snapshot = iceberg::snapshot(location, &metadata, None).await?;
+        Ok(Arc::new(FilesTable::new(Arc::new(snapshot))))
+    }
+
+    async fn metadata(&self, view: &LakeView, table: &TableRecord) -> Result<Arc<TableMetadata>> {
+        if let Some(written) = view.written.get(&table.id) {
+            return Ok(Arc::clone(&written.metadata));
+        }
+        let location = &view.lake.location;
+        iceberg::load(location, &format!("{}{}", location.url, table.metadata)).await
+    }
+
+    /// The transaction's view of a lake; the first question pins it.
+    async fn view(&self, lake: &Arc<Lake>) -> Result<LakeView> {
+        if let Some(view) = lock(&self.views).get(&lake.name) {
+            return Ok(view.clone());
+        }
+        let base = lake.refresh().await?;
+        let fresh = LakeView {
+            lake: Arc::clone(lake),
+            state: Arc::clone(&base),
+            base,
+            operations: Vec::new(),
+            dependencies: Vec::new(),
+            written: HashMap::new(),
+        };
+        Ok(lock(&self.views).entry(lake.name.clone()).or_insert(fresh).clone())
+    }
+
+    /// The lake of a catalog that may be changed.
+    async fn writable(&self, catalog: &str) -> Result<LakeView> {
+        let Catalog::Lake(lake) = self.catalogs.find(catalog)? else {
+            return Err(Error::ReadOnly(format!("catalog \"{catalog}\" is read-only")));
+        };
+        let another =
+            lock(&self.views).iter().any(|(name, view)| *name != lake.name && !view.operations.is_empty());
+        if another {
+            let message = "a transaction can change one catalog only".to_owned();
+            return Err(Error::Unsupported(message));
+        }
+        lake.ensure_writable().await?;
+        self.view(lake).await
+    }
+}
+
+/// A panic under these locks leaves whole values behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,422 @@
+//! Changes: what DDL and writes do to a transaction's overlay.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use object_store::path::Path;
+
+use super::super::log::{Dependency, Operation, TableRecord, ViewRecord};
+use super::super::state::RelationState;
+use super::{LakeView, Transaction, Written, lock};
+use crate::error::{Error, Result};
+use crate::format::iceberg::{self, Change, Definition};
+use crate::format::partition::PartitionField;
+use crate::storage::Location;
+
+/// A table that is to be made.
+#[derive(Debug, Clone)]
+pub struct NewTable {
+    /// Columns of any type that can be stored.
+    pub schema: SchemaRef,
+    pub partition: Vec<PartitionField>,
+    pub comment: Option<String>,
+}
+
+/// A managed table that a statement writes.
+#[derive(Debug, Clone)]
+pub struct TableTarget {
+    pub catalog: String,
+    pub schema: String,
+    pub name: String,
+    pub location: Location,
+    /// Where its data files go.
+    pub data: Path,
+    /// The columns of its files, with field ids.
+    pub columns: SchemaRef,
+    pub partition: Vec<PartitionField>,
+    record: TableRecord,
+    /// The change that makes the table, where it is new.
+    create: Option<Box<Change>>,
+    replaces: bool,
+}
+
+impl Transaction {
+    /// # Errors
+    /// [`Error::AlreadyExists`].
+    pub async fn create_schema(&self, catalog: &str, schema: &str) -> Result<()> {
+        let mut view = self.writable(catalog).await?;
+        if self.schema_exists(catalog, schema).await? {
+            return Err(Error::AlreadyExists { kind: "schema", name: schema.to_owned() });
+        }
+        view.add(Operation::CreateSchema { schema: schema.to_owned(), comment: None });
+        self.keep(view)
+    }
+
+    /// Drops a schema that `CREATE SCHEMA` made, with everything in it when `cascade`.
+    ///
+    /// # Errors
+    /// [`Error::SchemaNotFound`], [`Error::DependentObjects`], [`Error::WrongObjectType`] for a folder.
+    pub async fn drop_schema(&self, catalog: &str, schema: &str, cascade: bool) -> Result<()> {
+        let mut view = self.writable(catalog).await?;
+        let Some(state) = view.state.schemas.get(schema).cloned() else {
+            return match self.schema_exists(catalog, schema).await? {
+                true => {
+                    Err(Error::WrongObjectType { name: schema.to_owned(), wanted: "schema that SQL made" })
+                }
+                false => Err(Error::SchemaNotFound(schema.to_owned())),
+            };
+        };
+        if !cascade && !state.relations.is_empty() {
+            return Err(Error::DependentObjects { what: format!("schema {schema}") });
+        }
+        if state.created {
+            view.depend(Dependency::Schema { schema: schema.to_owned() });
+        }
+        for (name, relation) in &state.relations {
+            view.depend(relied(schema, name, relation, true));
+        }
+        view.add(Operation::DropSchema { schema: schema.to_owned() });
+        self.keep(view)
+    }
+
+    /// Names a new table and its folder; it is made when its rows are written.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] unless `or_replace`, [`Error::WrongObjectType`] for a view.
+    pub async fn new_table(
+        &self,
+        catalog: &str,
+        schema: &str,
+        name: &str,
+        table: NewTable,
+        or_replace: bool,
+    ) -> Result<TableTarget> {
+        let mut view = self.writable(catalog).await?;
+        let existing = view.state.relation(schema, name).cloned();
+        match &existing {
+            Some(RelationState::Table(_)) if or_replace => {}
+            Some(RelationState::View(_)) if or_replace => {
+                return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "table" });
+            }
+            Some(_) => return Err(exists(name)),
+            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
+                return Err(exists(name));
+            }
+            None => {}
+        }
+        let record = match &existing {
+            Some(RelationState::Table(old)) => {
+                TableRecord { comment: table.comment.clone(), ..fresh(schema, name, old.comment.clone()) }
+            }
+            _ => fresh(schema, name, table.comment.clone()),
+        };
+        view.depend_for_new(schema, name, existing.as_ref());
+        let location = view.lake.location.clone();
+        let directory = location.child(&record.directory);
+        let columns = Arc::new(iceberg::storable_schema(&table.schema)?);
+        let create = Change::Create(Definition {
+            schema: table.schema,
+            partition: table.partition.clone(),
+            properties: BTreeMap::new(),
+            comment: table.comment,
+        });
+        self.keep(view)?;
+        Ok(TableTarget {
+            catalog: catalog.to_owned(),
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            location,
+            data: directory.join("data"),
+            columns,
+            partition: table.partition,
+            record,
+            create: Some(Box::new(create)),
+            replaces: existing.is_some(),
+        })
+    }
+
+    /// The managed table of this name, to be written.
+    ///
+    /// # Errors
+    /// [`Error::TableNotFound`], [`Error::WrongObjectType`] for views and open tables.
+    pub async fn target(&self, catalog: &str, schema: &str, name: &str) -> Result<TableTarget> {
+        let view = self.writable(catalog).await?;
+        let record = match view.state.relation(schema, name) {
+            Some(RelationState::Table(record)) => record.clone(),
+            Some(RelationState::View(_)) => {
+                return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "table" });
+            }
+            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
+                return Err(Error::ReadOnly(format!(
+                    "table \"{name}\" is made of open files, which SQL only reads"
+                )));
+            }
+            None => return Err(Error::TableNotFound(format!("{schema}.{name}"))),
+        };
+        let metadata = self.metadata(&view, &record).await?;
+        let location = view.lake.location.clone();
+        Ok(TableTarget {
+            catalog: catalog.to_owned(),
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            data: location.child(&record.directory).join("data"),
+            columns: iceberg::arrow_schema(&metadata),
+            partition: metadata.partition_fields(),
+            location,
+            record,
+            create: None,
+            replaces: false,
+        })
+    }
+
+    /// Stages `change` to a table, so that this transaction sees it.
+    ///
+    /// Costs the PUTs of a manifest, a manifest list and a metadata file; nothing is visible to others.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn stage(&self, target: TableTarget, change: Option<Change>) -> Result<()> {
+        let TableTarget { catalog, schema, name, location, mut record, create, replaces, .. } = target;
+        let mut view = self.writable(&catalog).await?;
+        let rewrites = matches!(change, Some(Change::Overwrite { .. }));
+        let changes: Vec<Change> = create.map(|create| *create).into_iter().chain(change).collect();
+        let is_new = matches!(changes.first(), Some(Change::Create(_)));
+        let base = if is_new { None } else { Some(self.metadata(&view, &record).await?) };
+        let staged =
+            iceberg::stage(&location, &location.child(&record.directory), base.as_deref(), changes.clone())
+                .await?;
+        if !is_new && !view.written.contains_key(&record.id) {
+            let metadata = rewrites.then(|| record.metadata.clone());
+            view.depend(Dependency::Table {
+                schema: schema.clone(),
+                name: name.clone(),
+                id: record.id.clone(),
+                metadata,
+            });
+        } else if rewrites {
+            view.pin_version(&record.id);
+        }
+        let written = view.written.entry(record.id.clone()).or_insert_with(|| Written {
+            base: (!is_new).then(|| record.metadata.clone()),
+            metadata: Arc::clone(&staged.metadata),
+            changes: Vec::new(),
+        });
+        written.changes.extend(changes);
+        written.metadata = Arc::clone(&staged.metadata);
+        record.metadata = relative(&location, &staged.metadata_url)?;
+        if replaces {
+            view.add(Operation::Drop { schema: schema.clone(), name: name.clone() });
+        }
+        view.add(Operation::PutTable { schema, name, table: record });
+        self.keep(view)
+    }
+
+    /// Drops a table or a view.
+    ///
+    /// # Errors
+    /// [`Error::TableNotFound`], [`Error::WrongObjectType`] when it is the other of the two.
+    pub async fn drop_relation(
+        &self,
+        catalog: &str,
+        schema: &str,
+        name: &str,
+        wanted: &'static str,
+    ) -> Result<()> {
+        let (mut view, relation) = self.existing(catalog, schema, name, Some(wanted)).await?;
+        view.depend(relied(schema, name, &relation, false));
+        view.add(Operation::Drop { schema: schema.to_owned(), name: name.to_owned() });
+        self.keep(view)
+    }
+
+    /// Renames a table or view, or moves it to another schema.
+    ///
+    /// # Errors
+    /// [`Error::TableNotFound`], [`Error::WrongObjectType`], [`Error::AlreadyExists`].
+    pub async fn rename(
+        &self,
+        catalog: &str,
+        (schema, name): (&str, &str),
+        (to_schema, to_name): (&str, &str),
+        wanted: &'static str,
+    ) -> Result<()> {
+        let (mut view, relation) = self.existing(catalog, schema, name, Some(wanted)).await?;
+        if !self.schema_exists(catalog, to_schema).await? {
+            return Err(Error::SchemaNotFound(to_schema.to_owned()));
+        }
+        let taken = view.state.relation(to_schema, to_name).is_some()
+            || self.catalogs.open_table(&view.lake, to_schema, to_name).await?.is_some();
+        if taken {
+            return Err(exists(to_name));
+        }
+        view.depend(relied(schema, name, &relation, false));
+        view.depend_for_new(to_schema, to_name, None);
+        view.add(Operation::Rename {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            to_schema: to_schema.to_owned(),
+            to_name: to_name.to_owned(),
+        });
+        self.keep(view)
+    }
+
+    /// Makes a view, or replaces one.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::WrongObjectType`] when a table has the name.
+    pub async fn put_view(
+        &self,
+        catalog: &str,
+        schema: &str,
+        name: &str,
+        record: ViewRecord,
+        or_replace: bool,
+    ) -> Result<()> {
+        let mut view = self.writable(catalog).await?;
+        let existing = view.state.relation(schema, name).cloned();
+        match &existing {
+            Some(RelationState::View(_)) if or_replace => {}
+            Some(RelationState::Table(_)) if or_replace => {
+                return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "view" });
+            }
+            Some(_) => return Err(exists(name)),
+            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
+                return Err(exists(name));
+            }
+            None => {}
+        }
+        view.depend_for_new(schema, name, existing.as_ref());
+        view.add(Operation::PutView { schema: schema.to_owned(), name: name.to_owned(), view: record });
+        self.keep(view)
+    }
+
+    /// Comments on a relation, or on a schema when `name` is none.
+    ///
+    /// # Errors
+    /// [`Error::TableNotFound`], [`Error::SchemaNotFound`].
+    pub async fn comment(
+        &self,
+        catalog: &str,
+        schema: &str,
+        name: Option<&str>,
+        comment: Option<String>,
+    ) -> Result<()> {
+        let mut view = match name {
+            Some(name) => self.existing(catalog, schema, name, None).await?.0,
+            None if self.schema_exists(catalog, schema).await? => self.writable(catalog).await?,
+            None => return Err(Error::SchemaNotFound(schema.to_owned())),
+        };
+        view.add(Operation::Comment { schema: schema.to_owned(), name: name.map(str::to_owned), comment });
+        self.keep(view)
+    }
+
+    /// A relation of the log, of the wanted kind.
+    async fn existing(
+        &self,
+        catalog: &str,
+        schema: &str,
+        name: &str,
+        wanted: Option<&'static str>,
+    ) -> Result<(LakeView, RelationState)> {
+        let view = self.writable(catalog).await?;
+        let Some(relation) = view.state.relation(schema, name).cloned() else {
+            return match self.catalogs.open_table(&view.lake, schema, name).await? {
+                Some(_) => Err(Error::ReadOnly(format!(
+                    "table \"{name}\" is made of open files, which SQL only reads"
+                ))),
+                None => Err(Error::TableNotFound(format!("{schema}.{name}"))),
+            };
+        };
+        let kind = match &relation {
+            RelationState::Table(_) => "table",
+            RelationState::View(_) => "view",
+        };
+        match wanted.filter(|wanted| *wanted != kind) {
+            Some(wanted) => Err(Error::WrongObjectType { name: name.to_owned(), wanted }),
+            None => Ok((view, relation)),
+        }
+    }
+
+    /// Makes a changed view the transaction's own.
+    fn keep(&self, view: LakeView) -> Result<()> {
+        lock(&self.views).insert(view.lake.name.clone(), view);
+        Ok(())
+    }
+}
+
+impl LakeView {
+    fn add(&mut self, operation: Operation) {
+        Arc::make_mut(&mut self.state).change(&operation);
+        self.operations.push(operation);
+    }
+
+    /// Notes what the transaction relies upon, where that is not its own work.
+    fn depend(&mut self, dependency: Dependency) {
+        let own = match &dependency {
+            Dependency::Schema { schema } => {
+                !self.base.schemas.get(schema).is_some_and(|schema| schema.created)
+            }
+            Dependency::Absent { schema, name } => self.base.relation(schema, name).is_some(),
+            Dependency::Table { schema, name, id, .. } => {
+                self.base.table(schema, name).is_none_or(|table| table.id != *id)
+            }
+            Dependency::View { schema, name } => self.base.relation(schema, name).is_none(),
+        };
+        if !own && !self.dependencies.contains(&dependency) {
+            self.dependencies.push(dependency);
+        }
+    }
+
+    /// What a new relation needs: its schema, and a free name or the one that it replaces.
+    fn depend_for_new(&mut self, schema: &str, name: &str, existing: Option<&RelationState>) {
+        self.depend(Dependency::Schema { schema: schema.to_owned() });
+        self.depend(match existing {
+            Some(relation) => relied(schema, name, relation, false),
+            None => Dependency::Absent { schema: schema.to_owned(), name: name.to_owned() },
+        });
+    }
+
+    /// A rewrite stands on exactly the version that it read.
+    fn pin_version(&mut self, table: &str) {
+        let base = self.written.get(table).and_then(|written| written.base.clone());
+        for dependency in &mut self.dependencies {
+            if let Dependency::Table { id, metadata, .. } = dependency {
+                if id == table {
+                    metadata.clone_from(&base);
+                }
+            }
+        }
+    }
+}
+
+/// A record with a new id and folder.
+fn fresh(schema: &str, name: &str, comment: Option<String>) -> TableRecord {
+    let id = uuid::Uuid::new_v4().to_string();
+    let safe = |text: &str| {
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect::<String>()
+    };
+    let directory = format!("_lacus/tables/{}.{}-{}", safe(schema), safe(name), &id[..8]);
+    TableRecord { id, directory, metadata: String::new(), comment }
+}
+
+/// The dependency on a relation that exists; on its exact version when `exact`.
+fn relied(schema: &str, name: &str, relation: &RelationState, exact: bool) -> Dependency {
+    let (schema, name) = (schema.to_owned(), name.to_owned());
+    match relation {
+        RelationState::Table(table) => {
+            let metadata = exact.then(|| table.metadata.clone());
+            Dependency::Table { schema, name, id: table.id.clone(), metadata }
+        }
+        RelationState::View(_) => Dependency::View { schema, name },
+    }
+}
+
+/// The path of a metadata file as the log holds it: relative to the root.
+pub(super) fn relative(location: &Location, url: &str) -> Result<String> {
+    let path = url.strip_prefix(&location.url);
+    path.map(str::to_owned).ok_or_else(|| Error::Internal(format!("\"{url}\" lies outside of the lake")))
+}
+
+fn exists(name: &str) -> Error {
+    Error::AlreadyExists { kind: "relation", name: name.to_owned() }
+}

@@ -1,0 +1,189 @@
+//! DDL: what names the lake has. Data is written in [`write`](super::write).
+
+use std::sync::Arc;
+
+use super::dialect::display_name;
+use super::execute::{Outcome, Run};
+use super::plan::Planner;
+use super::session::{Session, done};
+use super::statement::{CommentOn, CreateView, Name, RelationWord, Statement};
+use super::write::refuse_duplicates;
+use crate::catalog::log::{ViewColumn, ViewRecord};
+use crate::catalog::transaction::Transaction;
+use crate::error::{Error, Result};
+use crate::format::iceberg::Change;
+
+impl Session {
+    /// Runs a statement that changes a lake, and commits it unless a transaction block is open.
+    pub(super) async fn change(
+        &mut self,
+        statement: &Statement,
+        values: &[datafusion::common::ScalarValue],
+        run: Run,
+    ) -> Result<Outcome> {
+        let (transaction, autocommit) = self.transaction();
+        let planner = self.planner_in(Arc::clone(&transaction)).await?;
+        let outcome = match statement {
+            Statement::CreateTable(create) => self.create_table(planner, create, &run).await?,
+            Statement::Insert(insert) => self.insert(planner, insert, values, &run).await?,
+            Statement::Export(export) => self.export(planner, export, &run).await?,
+            Statement::CreateView(create) => create_view(planner, create, &run).await?,
+            _ => change_names(&planner, statement).await?,
+        };
+        if autocommit {
+            self.commit(&transaction, &run).await?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// Statements that read and write no rows.
+async fn change_names(planner: &Planner, statement: &Statement) -> Result<Outcome> {
+    let transaction = planner.transaction.as_ref();
+    match statement {
+        Statement::CreateSchema { catalog, schema, if_not_exists } => {
+            let catalog = catalog.as_ref().unwrap_or(&planner.database);
+            transaction.ensure_catalog(catalog)?;
+            refuse_system(schema)?;
+            let made = transaction.create_schema(catalog, schema).await;
+            tolerate(made, *if_not_exists, |error| matches!(error, Error::AlreadyExists { .. }))?;
+        }
+        Statement::DropSchema { names, if_exists, cascade } => {
+            for (catalog, schema) in names {
+                let catalog = catalog.as_ref().unwrap_or(&planner.database);
+                transaction.ensure_catalog(catalog)?;
+                let dropped = transaction.drop_schema(catalog, schema, *cascade).await;
+                tolerate(dropped, *if_exists, is_missing)?;
+            }
+        }
+        Statement::Drop { kind, names, if_exists } => {
+            for name in names {
+                tolerate(drop_one(planner, *kind, name).await, *if_exists, is_missing)?;
+            }
+        }
+        Statement::Truncate { names, if_exists } => {
+            for name in names {
+                tolerate(truncate(planner, name).await, *if_exists, is_missing)?;
+            }
+        }
+        Statement::Rename { from, to, if_exists, kind } => {
+            tolerate(rename(planner, from, None, Some(to), *kind).await, *if_exists, is_missing)?;
+        }
+        Statement::SetSchema { name, schema, if_exists, kind } => {
+            tolerate(rename(planner, name, Some(schema), None, *kind).await, *if_exists, is_missing)?;
+        }
+        Statement::Comment { on, comment } => comment_on(planner, transaction, on, comment.clone()).await?,
+        other => return Err(Error::Unsupported(format!("{} is not supported yet", other.word()))),
+    }
+    Ok(done(statement.word()))
+}
+
+async fn drop_one(planner: &Planner, kind: RelationWord, name: &Name) -> Result<()> {
+    let full = planner.find(name).await?;
+    refuse_system(&full.schema)?;
+    planner.transaction.drop_relation(&full.catalog, &full.schema, &full.name, kind.word()).await
+}
+
+async fn truncate(planner: &Planner, name: &Name) -> Result<()> {
+    use crate::format::iceberg::Removal;
+    let full = planner.find(name).await?;
+    let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
+    let change = Change::Overwrite { add: Vec::new(), remove: Removal::All };
+    planner.transaction.stage(target, Some(change)).await
+}
+
+async fn rename(
+    planner: &Planner,
+    from: &Name,
+    to_schema: Option<&String>,
+    to_name: Option<&String>,
+    kind: RelationWord,
+) -> Result<()> {
+    let full = planner.find(from).await?;
+    let to = (to_schema.unwrap_or(&full.schema).as_str(), to_name.unwrap_or(&full.name).as_str());
+    refuse_system(to.0)?;
+    planner.transaction.rename(&full.catalog, (&full.schema, &full.name), to, kind.word()).await
+}
+
+async fn comment_on(
+    planner: &Planner,
+    transaction: &Transaction,
+    on: &CommentOn,
+    comment: Option<String>,
+) -> Result<()> {
+    match on {
+        CommentOn::Schema { catalog, schema } => {
+            let catalog = catalog.as_ref().unwrap_or(&planner.database);
+            transaction.ensure_catalog(catalog)?;
+            transaction.comment(catalog, schema, None, comment).await
+        }
+        CommentOn::Relation(name) => {
+            let full = planner.find(name).await?;
+            transaction.comment(&full.catalog, &full.schema, Some(&full.name), comment).await
+        }
+        CommentOn::Column { table, column } => {
+            let full = planner.find(table).await?;
+            let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
+            if target.columns.column_with_name(column).is_none() {
+                return Err(Error::ColumnNotFound { name: column.clone(), candidates: Vec::new() });
+            }
+            let change = Change::SetColumnComment { column: column.clone(), comment };
+            transaction.stage(target, Some(change)).await
+        }
+    }
+}
+
+async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result<Outcome> {
+    let full = planner.target(&create.name).await?;
+    refuse_system(&full.schema)?;
+    let query = create.query.clone();
+    let (planner, plan) = run
+        .on_cpu(async move {
+            let plan = planner.query(*query, &[]).await?;
+            Ok((planner, plan))
+        })
+        .await?;
+    let fields = plan.schema().fields();
+    if create.columns.len() > fields.len() {
+        return Err(Error::Syntax {
+            message: "CREATE VIEW specifies more column names than columns".to_owned(),
+            position: None,
+        });
+    }
+    let named = |(index, field): (usize, &arrow::datatypes::FieldRef)| ViewColumn {
+        name: create.columns.get(index).map_or_else(|| display_name(field.name()).to_owned(), String::clone),
+        data_type: field.data_type().to_string(),
+    };
+    let columns: Vec<ViewColumn> = fields.iter().enumerate().map(named).collect();
+    refuse_duplicates(columns.iter().map(|column| column.name.as_str()))?;
+    let record = ViewRecord {
+        sql: create.sql.clone(),
+        columns,
+        search_path: planner.search_path.clone(),
+        comment: None,
+    };
+    let transaction = &planner.transaction;
+    let made = transaction.put_view(&full.catalog, &full.schema, &full.name, record, create.or_replace).await;
+    tolerate(made, create.if_not_exists, |error| matches!(error, Error::AlreadyExists { .. }))?;
+    Ok(done("CREATE VIEW"))
+}
+
+/// Passes over an error that `IF [NOT] EXISTS` allows.
+pub(super) fn tolerate(result: Result<()>, allowed: bool, which: impl Fn(&Error) -> bool) -> Result<()> {
+    match result {
+        Err(error) if allowed && which(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::TableNotFound(_) | Error::SchemaNotFound(_) | Error::CatalogNotFound(_))
+}
+
+/// The daemon's own schemas hold nothing of the user's.
+pub(super) fn refuse_system(schema: &str) -> Result<()> {
+    if schema.starts_with("pg_") || schema == "information_schema" || schema == "system" {
+        return Err(Error::PermissionDenied(format!("schema \"{schema}\" belongs to the daemon")));
+    }
+    Ok(())
+}

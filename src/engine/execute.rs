@@ -1,0 +1,229 @@
+//! Execution: a plan becomes a stream of what its caller makes of each batch.
+//!
+//! Plans run on the query threads, and so does the caller's `map` (encoding is work too). At most
+//! `AHEAD` results wait for a slow reader; then the scan waits. A constant is answered in place.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use crate::error::{Error, Result};
+use crate::runtime::Runtime;
+use crate::runtime::cpu::{AbortOnDrop, from_join};
+use crate::runtime::queries::{Cancel, QueryGuard, Stop};
+
+/// Results that are made before the reader asks for them.
+const AHEAD: usize = 2;
+
+/// What a statement answers.
+#[derive(Debug)]
+pub enum Outcome {
+    Rows(Rows),
+    /// The command tag, such as `CREATE TABLE` or `INSERT 0 3`.
+    Done(String),
+}
+
+/// The rows of a statement, not yet computed.
+#[derive(Debug)]
+pub struct Rows {
+    pub schema: SchemaRef,
+    /// The first word of the command tag.
+    pub tag: &'static str,
+    source: Source,
+    run: Run,
+}
+
+#[derive(Debug)]
+enum Source {
+    Plan(Arc<dyn ExecutionPlan>, Arc<TaskContext>),
+    Batches(Vec<RecordBatch>),
+}
+
+/// Keeps a running statement in the registry, and its timer alive.
+#[derive(Debug)]
+pub struct Run {
+    pub runtime: Arc<Runtime>,
+    pub guard: QueryGuard,
+    _timer: Option<AbortOnDrop<()>>,
+}
+
+impl Run {
+    /// Registers a statement; it is stopped after `timeout`.
+    pub fn begin(runtime: &Arc<Runtime>, guard: QueryGuard, timeout: Option<Duration>) -> Self {
+        let timer = timeout.map(|limit| {
+            let cancel = guard.cancel.clone();
+            runtime.cpu.spawn(async move {
+                tokio::time::sleep(limit).await;
+                cancel.stop(Stop::Timeout(limit));
+            })
+        });
+        Self { runtime: Arc::clone(runtime), guard, _timer: timer }
+    }
+
+    pub fn cancel(&self) -> &Cancel {
+        &self.guard.cancel
+    }
+
+    /// Runs `work` on the query threads, until it ends or the statement is stopped.
+    ///
+    /// # Errors
+    /// What `work` returns, and why the statement was stopped.
+    pub async fn on_cpu<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel().stopped() => Err(self.cancel().error()),
+            done = self.runtime.cpu.run(work) => done,
+        }
+    }
+}
+
+impl Rows {
+    pub fn of_plan(
+        tag: &'static str,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+        run: Run,
+    ) -> Self {
+        Self { schema: plan.schema(), tag, source: Source::Plan(plan, context), run }
+    }
+
+    pub fn of_batch(tag: &'static str, batch: RecordBatch, run: Run) -> Self {
+        Self { schema: batch.schema(), tag, source: Source::Batches(vec![batch]), run }
+    }
+
+    /// Starts the query. `map` runs on the query threads, once a batch, in order.
+    ///
+    /// Dropping the stream stops the query and frees what it holds.
+    ///
+    /// # Errors
+    /// While it waits for admission: what stopped it, and [`Error::LimitExceeded`].
+    pub async fn start<T, F>(self, mut map: F) -> Result<RowStream<T>>
+    where
+        T: Send + 'static,
+        F: FnMut(RecordBatch) -> Result<T> + Send + 'static,
+    {
+        let cancel = self.run.cancel().clone();
+        let (plan, context) = match self.source {
+            Source::Batches(batches) => {
+                let ready = batches.into_iter().map(map).collect::<Result<_>>()?;
+                return Ok(RowStream { ready, running: None, run: self.run, cancel });
+            }
+            Source::Plan(plan, context) => (plan, context),
+        };
+        if is_constant(plan.as_ref()) {
+            let mut stream = execute_stream(plan, context)?;
+            let mut ready = VecDeque::new();
+            while let Some(batch) = stream.next().await {
+                ready.push_back(map(batch?)?);
+            }
+            return Ok(RowStream { ready, running: None, run: self.run, cancel });
+        }
+        self.run.runtime.queries.admit(&self.run.guard).await?;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let task = self.run.runtime.cpu.spawn(drive(plan, context, cancel.clone(), map, sender));
+        let running = Some(Running { receiver, task });
+        Ok(RowStream { ready: VecDeque::new(), running, run: self.run, cancel })
+    }
+}
+
+/// Runs a plan to its end, sending what `map` makes of each batch.
+async fn drive<T: Send>(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    cancel: Cancel,
+    mut map: impl FnMut(RecordBatch) -> Result<T>,
+    sender: mpsc::Sender<Result<T>>,
+) {
+    let work = async {
+        let mut stream = execute_stream(plan, context)?;
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            if batch.num_rows() > 0 && sender.send(map(batch).map(Ok)?).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let ended = tokio::select! {
+        biased;
+        () = cancel.stopped() => Err(cancel.error()),
+        ended = work => ended,
+    };
+    if let Err(error) = ended {
+        // The reader may be gone; then nobody is left to tell.
+        sender.send(Err(error)).await.ok();
+    }
+}
+
+/// The results of a running query.
+#[derive(Debug)]
+pub struct RowStream<T> {
+    ready: VecDeque<T>,
+    running: Option<Running<T>>,
+    run: Run,
+    cancel: Cancel,
+}
+
+#[derive(Debug)]
+struct Running<T> {
+    receiver: mpsc::Receiver<Result<T>>,
+    task: AbortOnDrop<()>,
+}
+
+impl<T> RowStream<T> {
+    /// What stops this query.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// The next result; none at the end.
+    ///
+    /// # Errors
+    /// What went wrong while the query ran, and what stopped it.
+    pub async fn next(&mut self) -> Result<Option<T>> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Ok(Some(ready));
+        }
+        let Some(running) = &mut self.running else { return Ok(None) };
+        let received = tokio::select! {
+            biased;
+            () = self.cancel.stopped() => Some(Err(self.cancel.error())),
+            received = running.receiver.recv() => received,
+        };
+        match received {
+            Some(Ok(result)) => Ok(Some(result)),
+            Some(Err(error)) => {
+                self.running = None;
+                Err(error)
+            }
+            None => {
+                let ended = (&mut running.task).await;
+                self.running = None;
+                debug!(query = %self.run.guard.id, elapsed = ?self.run.guard.began.elapsed(), "query ended");
+                ended.map(|()| None).map_err(from_join)
+            }
+        }
+    }
+}
+
+/// Whether a plan reads nothing and makes at most one row, so that it costs less than a task.
+pub fn is_constant(plan: &dyn ExecutionPlan) -> bool {
+    const CONSTANT: [&str; 4] = ["ProjectionExec", "PlaceholderRowExec", "EmptyExec", "GlobalLimitExec"];
+    CONSTANT.contains(&plan.name()) && plan.children().iter().all(|child| is_constant(child.as_ref()))
+}
+
+/// The error of a statement that was stopped, or the one it met itself.
+pub fn stopped_or(cancel: &Cancel, error: Error) -> Error {
+    if cancel.is_stopped() { cancel.error() } else { error }
+}

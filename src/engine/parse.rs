@@ -1,0 +1,463 @@
+//! From text to statements.
+//!
+//! Queries are parsed by `sqlparser` in PostgreSQL's dialect. What Lacus adds to the dialect
+//! (partitions, Presto's `SHOW`, exports) and what it treats apart from PostgreSQL's long tail is
+//! parsed here, on the same tokens. The text is cut into statements by their tokens, so that each
+//! keeps the words it was written with.
+
+mod create;
+mod session;
+
+pub(super) use create::refuse_options;
+use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+use super::statement::{CommentOn, Explain, Export, Insert, Name, Parsed, RelationWord, Statement};
+use crate::error::{Error, Result};
+
+/// How deep expressions and subqueries may be nested.
+const NESTING_MAX: usize = 160;
+
+/// Parses `sql` into its statements; none of them has run when one has an error.
+///
+/// # Errors
+/// [`Error::Syntax`] with the position in `sql`, [`Error::Unsupported`], [`Error::LimitExceeded`].
+pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|error| syntax(sql, &error.message, Some(error.location)))?;
+    let mut statements = Vec::new();
+    for tokens in split(tokens) {
+        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { continue };
+        let (from, to) = (offset(sql, first.span.start), offset(sql, last.span.end));
+        let text = sql.get(from..to).unwrap_or(sql).trim();
+        let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(NESTING_MAX);
+        let mut source = Source { parser: parser.with_tokens_with_locations(tokens), sql };
+        let statement = source.statement().map_err(|error| locate(sql, error))?;
+        statements.push(Parsed { text: text.into(), statement });
+    }
+    Ok(statements)
+}
+
+/// Cuts tokens at semicolons, leaving out white space around the pieces.
+fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
+    let mut pieces = vec![Vec::new()];
+    for token in tokens {
+        match token.token {
+            Token::SemiColon => pieces.push(Vec::new()),
+            Token::EOF => {}
+            Token::Whitespace(_) if pieces.last().is_some_and(Vec::is_empty) => {}
+            _ => pieces.last_mut().expect("there is always a last piece").push(token),
+        }
+    }
+    for piece in &mut pieces {
+        while piece.last().is_some_and(|token| matches!(token.token, Token::Whitespace(_))) {
+            piece.pop();
+        }
+    }
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
+}
+
+/// The tokens of one statement.
+struct Source<'a> {
+    parser: Parser<'a>,
+    sql: &'a str,
+}
+
+impl Source<'_> {
+    fn statement(&mut self) -> Result<Statement> {
+        let statement = self.start()?;
+        match self.parser.peek_token().token {
+            Token::EOF => Ok(statement),
+            _ => Err(self.unexpected("the end of the statement")),
+        }
+    }
+
+    fn start(&mut self) -> Result<Statement> {
+        let Token::Word(word) = self.parser.peek_token().token else { return self.standard() };
+        match (word.keyword, word.value.to_lowercase().as_str()) {
+            (Keyword::CREATE, _) => self.create(),
+            (Keyword::EXPLAIN, _) => self.explain(),
+            (Keyword::DESCRIBE | Keyword::DESC, _) => self.describe(),
+            (Keyword::SHOW, _) => self.show(),
+            (Keyword::SET, _) => self.set(),
+            (Keyword::RESET, _) => self.reset(),
+            (Keyword::BEGIN | Keyword::START, _) => self.begin(),
+            (Keyword::COMMIT | Keyword::END, _) => self.end(Statement::Commit),
+            (Keyword::ROLLBACK | Keyword::ABORT, _) => self.end(Statement::Rollback),
+            (_, "abort") => self.end(Statement::Rollback),
+            (Keyword::COMMENT, _) => self.comment(),
+            (Keyword::COPY, _) => self.copy(),
+            (Keyword::PREPARE, _) => self.prepare(),
+            (Keyword::EXECUTE, _) => self.execute(),
+            (Keyword::DEALLOCATE, _) => self.deallocate(),
+            (Keyword::DISCARD, _) => self.discard(),
+            (Keyword::TABLE, _) => self.table(),
+            (Keyword::ALTER, _) => self.alter(),
+            _ => self.standard(),
+        }
+    }
+
+    /// Everything that `sqlparser` knows as we want it.
+    fn standard(&mut self) -> Result<Statement> {
+        match self.parser.parse_statement().map_err(Error::from)? {
+            ast::Statement::Query(query) => Ok(Statement::Query(query)),
+            ast::Statement::Insert(insert) => insert_of(insert),
+            ast::Statement::Truncate(truncate) => {
+                let names = truncate.table_names.iter().map(|target| name_of(&target.name));
+                Ok(Statement::Truncate {
+                    names: names.collect::<Result<_>>()?,
+                    if_exists: truncate.if_exists,
+                })
+            }
+            ast::Statement::AlterTable(alter) => alter_of(alter, RelationWord::Table),
+            ast::Statement::Drop { object_type, if_exists, names, cascade, .. } => {
+                drop_of(object_type, &names, if_exists, cascade)
+            }
+            other => Err(unsupported(&other)),
+        }
+    }
+
+    /// `TABLE name`, short for `SELECT * FROM name`.
+    fn table(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::TABLE).map_err(Error::from)?;
+        let name = self.parser.parse_object_name(false).map_err(Error::from)?;
+        Ok(Statement::Query(self.query_from_text(&format!("SELECT * FROM {name}"))?))
+    }
+
+    fn query_from_text(&self, text: &str) -> Result<Box<ast::Query>> {
+        let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).map_err(Error::from)?;
+        parser.parse_query().map_err(Error::from)
+    }
+
+    fn explain(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::EXPLAIN).map_err(Error::from)?;
+        let (mut analyze, mut verbose) = (false, false);
+        if self.parser.consume_token(&Token::LParen) {
+            loop {
+                let option = self.word()?;
+                let on = match self.parser.peek_token().token {
+                    Token::Comma | Token::RParen => true,
+                    _ => !matches!(self.word()?.as_str(), "off" | "false" | "0"),
+                };
+                match option.as_str() {
+                    "analyze" => analyze = on,
+                    "verbose" => verbose = on,
+                    "costs" | "buffers" | "timing" | "summary" | "settings" | "wal" | "format" => {}
+                    other => {
+                        return Err(Error::Syntax {
+                            message: format!("unrecognized EXPLAIN option \"{other}\""),
+                            position: None,
+                        });
+                    }
+                }
+                if !self.parser.consume_token(&Token::Comma) {
+                    break;
+                }
+            }
+            self.parser.expect_token(&Token::RParen).map_err(Error::from)?;
+        } else {
+            analyze = self.parser.parse_keyword(Keyword::ANALYZE);
+            verbose = self.parser.parse_keyword(Keyword::VERBOSE);
+        }
+        match self.start()? {
+            Statement::Query(query) => Ok(Statement::Explain(Explain { analyze, verbose, query })),
+            Statement::CreateTable(create) if create.query.is_some() && !analyze => {
+                let query = create.query.expect("was just seen");
+                Ok(Statement::Explain(Explain { analyze, verbose, query }))
+            }
+            Statement::Insert(insert) if insert.query.is_some() && !analyze => {
+                let query = insert.query.expect("was just seen");
+                Ok(Statement::Explain(Explain { analyze, verbose, query }))
+            }
+            other => Err(Error::Unsupported(format!("EXPLAIN of {} is not supported", other.word()))),
+        }
+    }
+
+    fn comment(&mut self) -> Result<Statement> {
+        self.parser.expect_keywords(&[Keyword::COMMENT, Keyword::ON]).map_err(Error::from)?;
+        let kind = self.word()?;
+        let name = self.parser.parse_object_name(false).map_err(Error::from)?;
+        self.parser.expect_keyword(Keyword::IS).map_err(Error::from)?;
+        let comment = match self.parser.parse_keyword(Keyword::NULL) {
+            true => None,
+            false => Some(self.parser.parse_literal_string().map_err(Error::from)?),
+        };
+        let on = match kind.as_str() {
+            "table" | "view" => CommentOn::Relation(name_of(&name)?),
+            "schema" => {
+                let (catalog, schema) = schema_of(&name)?;
+                CommentOn::Schema { catalog, schema }
+            }
+            "column" => {
+                let mut parts = name.0;
+                let column = parts.pop().as_ref().and_then(ObjectNamePart::as_ident).map(fold);
+                let column = column.filter(|_| !parts.is_empty()).ok_or_else(|| Error::Syntax {
+                    message: "COMMENT ON COLUMN needs table.column".to_owned(),
+                    position: None,
+                })?;
+                CommentOn::Column { table: name_of(&ObjectName(parts))?, column }
+            }
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "COMMENT ON {} is not supported",
+                    other.to_uppercase()
+                )));
+            }
+        };
+        Ok(Statement::Comment { on, comment })
+    }
+
+    /// `COPY (query) TO 'url' [WITH] (options)`.
+    fn copy(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::COPY).map_err(Error::from)?;
+        let query = if self.parser.consume_token(&Token::LParen) {
+            let query = self.parser.parse_query().map_err(Error::from)?;
+            self.parser.expect_token(&Token::RParen).map_err(Error::from)?;
+            query
+        } else {
+            let name = self.parser.parse_object_name(false).map_err(Error::from)?;
+            self.query_from_text(&format!("SELECT * FROM {name}"))?
+        };
+        let to = self.parser.expect_one_of_keywords(&[Keyword::TO, Keyword::FROM]).map_err(Error::from)?;
+        if to == Keyword::FROM {
+            return Err(Error::Unsupported("COPY … FROM is not supported yet".to_owned()));
+        }
+        if !matches!(self.parser.peek_token().token, Token::SingleQuotedString(_)) {
+            return Err(Error::Unsupported("COPY … TO needs the URL of a file or folder".to_owned()));
+        }
+        let url = self.parser.parse_literal_string().map_err(Error::from)?;
+        self.skip(Keyword::WITH);
+        let options = self.export_options()?;
+        Ok(Statement::Export(Box::new(Export { query, url, options })))
+    }
+
+    fn export_options(&mut self) -> Result<Vec<(String, Vec<String>)>> {
+        let mut options = Vec::new();
+        if !self.parser.consume_token(&Token::LParen) {
+            return Ok(options);
+        }
+        loop {
+            let name = self.word()?;
+            self.skip_token(&Token::Eq);
+            let mut values = Vec::new();
+            if self.parser.consume_token(&Token::LParen) {
+                values = self
+                    .parser
+                    .parse_comma_separated(|p| p.parse_identifier())
+                    .map_err(Error::from)?
+                    .iter()
+                    .map(fold)
+                    .collect();
+                self.parser.expect_token(&Token::RParen).map_err(Error::from)?;
+            } else if !matches!(self.parser.peek_token().token, Token::Comma | Token::RParen) {
+                values.push(self.value()?);
+            }
+            options.push((name, values));
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.parser.expect_token(&Token::RParen).map_err(Error::from)?;
+        Ok(options)
+    }
+
+    /// Passes over a word that may stand here and says nothing.
+    fn skip(&mut self, keyword: Keyword) {
+        let _seen = self.parser.parse_keyword(keyword);
+    }
+
+    fn skip_token(&mut self, token: &Token) {
+        let _seen = self.parser.consume_token(token);
+    }
+
+    /// A word, in lower case.
+    fn word(&mut self) -> Result<String> {
+        match self.parser.peek_token().token {
+            Token::Word(word) => {
+                self.parser.next_token();
+                Ok(if word.quote_style.is_some() { word.value } else { word.value.to_lowercase() })
+            }
+            Token::Number(number, _) => {
+                self.parser.next_token();
+                Ok(number)
+            }
+            _ => Err(self.unexpected("a word")),
+        }
+    }
+
+    /// A word, number or quoted text, as settings and options take them.
+    fn value(&mut self) -> Result<String> {
+        let negative = self.parser.consume_token(&Token::Minus);
+        let value = match self.parser.peek_token().token {
+            Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => text,
+            Token::Number(number, _) if negative => format!("-{number}"),
+            Token::Number(number, _) => number,
+            Token::Word(word) => word.value,
+            _ => return Err(self.unexpected("a value")),
+        };
+        self.parser.next_token();
+        Ok(value)
+    }
+
+    fn unexpected(&self, wanted: &str) -> Error {
+        let found = self.parser.peek_token();
+        let near = match &found.token {
+            Token::EOF => "at end of input".to_owned(),
+            token => format!("at or near \"{token}\""),
+        };
+        syntax(self.sql, &format!("syntax error {near}: expected {wanted}"), Some(found.span.start))
+    }
+}
+
+fn insert_of(insert: ast::Insert) -> Result<Statement> {
+    if insert.returning.is_some() || insert.on.is_some() {
+        return Err(Error::Unsupported(
+            "INSERT with RETURNING or ON CONFLICT is not supported yet".to_owned(),
+        ));
+    }
+    let ast::TableObject::TableName(name) = &insert.table else {
+        return Err(Error::Unsupported("INSERT needs the name of a table".to_owned()));
+    };
+    let columns = insert.columns.iter().map(|column| Ok(name_of(column)?.name));
+    Ok(Statement::Insert(Box::new(Insert {
+        name: name_of(name)?,
+        columns: columns.collect::<Result<_>>()?,
+        query: insert.source,
+        overwrite: insert.overwrite,
+    })))
+}
+
+fn alter_of(alter: ast::AlterTable, kind: RelationWord) -> Result<Statement> {
+    let name = name_of(&alter.name)?;
+    let if_exists = alter.if_exists;
+    match alter.operations.as_slice() {
+        [ast::AlterTableOperation::RenameTable { table_name }] => {
+            let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
+            Ok(Statement::Rename { from: name, to: name_of(to)?.name, if_exists, kind })
+        }
+        [operation] => {
+            let text = operation.to_string();
+            match text.strip_prefix("SET SCHEMA ") {
+                Some(schema) => Ok(Statement::SetSchema {
+                    name,
+                    schema: schema.trim_matches('"').to_owned(),
+                    if_exists,
+                    kind,
+                }),
+                None => Err(Error::Unsupported(format!("ALTER TABLE … {text} is not supported yet"))),
+            }
+        }
+        _ => Err(Error::Unsupported("ALTER TABLE with several actions is not supported yet".to_owned())),
+    }
+}
+
+fn drop_of(kind: ast::ObjectType, names: &[ObjectName], if_exists: bool, cascade: bool) -> Result<Statement> {
+    match kind {
+        ast::ObjectType::Schema => {
+            let names = names.iter().map(schema_of).collect::<Result<_>>()?;
+            Ok(Statement::DropSchema { names, if_exists, cascade })
+        }
+        ast::ObjectType::Table | ast::ObjectType::View => {
+            let word = if kind == ast::ObjectType::Table { RelationWord::Table } else { RelationWord::View };
+            let names = names.iter().map(name_of).collect::<Result<_>>()?;
+            Ok(Statement::Drop { kind: word, names, if_exists })
+        }
+        other => Err(Error::Unsupported(format!("DROP {other} is not supported"))),
+    }
+}
+
+fn unsupported(statement: &ast::Statement) -> Error {
+    let text = statement.to_string();
+    let words: Vec<&str> = text.split_whitespace().take(2).collect();
+    Error::Unsupported(format!("{} is not supported yet", words.join(" ").to_uppercase()))
+}
+
+/// An identifier as PostgreSQL folds it.
+pub fn fold(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// A relation's name of one to three parts.
+pub fn name_of(name: &ObjectName) -> Result<Name> {
+    let mut parts = parts_of(name)?;
+    let too_long = || Error::Syntax {
+        message: format!("improper qualified name (too many dotted names): {name}"),
+        position: None,
+    };
+    let table = parts.pop().ok_or_else(too_long)?;
+    let schema = parts.pop();
+    let catalog = parts.pop();
+    if parts.is_empty() { Ok(Name { catalog, schema, name: table }) } else { Err(too_long()) }
+}
+
+/// A schema's name of one or two parts.
+fn schema_of(name: &ObjectName) -> Result<(Option<String>, String)> {
+    let name = name_of(name)?;
+    match name.catalog {
+        None => Ok((name.schema, name.name)),
+        Some(_) => Err(Error::Syntax { message: "improper schema name".to_owned(), position: None }),
+    }
+}
+
+fn parts_of(name: &ObjectName) -> Result<Vec<String>> {
+    let part = |part: &ObjectNamePart| part.as_ident().map(fold);
+    name.0
+        .iter()
+        .map(part)
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::Syntax { message: format!("\"{name}\" is not a name"), position: None })
+}
+
+fn syntax(sql: &str, message: &str, at: Option<Location>) -> Error {
+    let position = at.filter(|at| at.line > 0).map(|at| sql[..offset(sql, at)].chars().count() + 1);
+    Error::Syntax { message: message.to_owned(), position }
+}
+
+/// Turns the line and column in a parser's message into a position, and its words into PostgreSQL's.
+fn locate(sql: &str, error: Error) -> Error {
+    let Error::Syntax { message, position: None } = error else { return error };
+    let (text, place) = match message.rsplit_once(" at Line: ") {
+        Some((text, place)) => (text, Some(place)),
+        None => (message.as_str(), None),
+    };
+    let at = place.and_then(|place| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some(Location { line: line.parse().ok()?, column: column.parse().ok()? })
+    });
+    let text = match text.rsplit_once(", found: ") {
+        Some((wanted, "EOF")) => format!("syntax error at end of input: {wanted}"),
+        Some((wanted, found)) => format!("syntax error at or near \"{found}\": {wanted}"),
+        None => text.to_owned(),
+    };
+    let at = at.or_else(|| text.contains("at end of input").then(|| end_of(sql)));
+    syntax(sql, &text, at)
+}
+
+fn end_of(sql: &str) -> Location {
+    let line = sql.lines().count().max(1);
+    let column = sql.lines().last().map_or(0, |last| last.chars().count()) + 1;
+    Location { line: line as u64, column: column as u64 }
+}
+
+/// The byte offset of a line and column, both counted from 1, the column in characters.
+fn offset(sql: &str, at: Location) -> usize {
+    let mut start = 0;
+    for _ in 1..at.line {
+        start = sql[start..].find('\n').map_or(sql.len(), |end| start + end + 1);
+    }
+    let column = usize::try_from(at.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    sql[start..].char_indices().nth(column).map_or(sql.len(), |(index, _)| start + index)
+}
+
+/// Keeps the parser's error type at hand for the parts of this module.
+pub(super) fn from_parser(error: ParserError) -> Error {
+    error.into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! `CREATE` and `ALTER VIEW`: tables with Iceberg partitions, views that keep their text, schemas.
+
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::super::statement::{CreateTable, CreateView, PartitionExpr, RelationWord, Statement};
+use super::{Source, fold, from_parser, name_of, offset, schema_of};
+use crate::error::{Error, Result};
+
+impl Source<'_> {
+    pub(super) fn create(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::CREATE).map_err(from_parser)?;
+        let or_replace = self.parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
+        match self.word()?.as_str() {
+            "table" => self.create_table(or_replace),
+            "view" => self.create_view(or_replace),
+            "schema" => self.create_schema(),
+            "external" => Err(Error::Unsupported(
+                "CREATE EXTERNAL TABLE is not supported yet: declare the table in the catalog's folder"
+                    .to_owned(),
+            )),
+            "temp" | "temporary" => {
+                Err(Error::Unsupported("temporary tables are not supported yet".to_owned()))
+            }
+            other => Err(Error::Unsupported(format!("CREATE {} is not supported", other.to_uppercase()))),
+        }
+    }
+
+    fn create_schema(&mut self) -> Result<Statement> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.parser.parse_object_name(false).map_err(from_parser)?;
+        let (catalog, schema) = schema_of(&name)?;
+        Ok(Statement::CreateSchema { catalog, schema, if_not_exists })
+    }
+
+    fn if_not_exists(&mut self) -> bool {
+        self.parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS])
+    }
+
+    fn create_table(&mut self, or_replace: bool) -> Result<Statement> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.parser.parse_object_name(false).map_err(from_parser)?;
+        let mut create = CreateTable {
+            name: name_of(&name)?,
+            or_replace,
+            if_not_exists,
+            columns: Vec::new(),
+            column_names: Vec::new(),
+            partitioned_by: Vec::new(),
+            comment: None,
+            query: None,
+            with_data: true,
+        };
+        if self.parser.peek_token().token == Token::LParen {
+            self.columns(&mut create)?;
+        }
+        loop {
+            let partitioned =
+                [Keyword::PARTITIONED, Keyword::PARTITION].into_iter().any(|k| self.parser.parse_keyword(k));
+            if partitioned {
+                self.parser.expect_keyword(Keyword::BY).map_err(from_parser)?;
+                create.partitioned_by = self.partitions()?;
+            } else if self.parser.parse_keyword(Keyword::COMMENT) {
+                self.skip_token(&Token::Eq);
+                create.comment = Some(self.parser.parse_literal_string().map_err(from_parser)?);
+            } else {
+                break;
+            }
+        }
+        if self.parser.parse_keyword(Keyword::AS) {
+            create.query = Some(self.parser.parse_query().map_err(from_parser)?);
+            self.with_data(&mut create)?;
+        } else if create.columns.is_empty() {
+            return Err(self.unexpected("a list of columns, or AS and a query"));
+        }
+        Ok(Statement::CreateTable(Box::new(create)))
+    }
+
+    /// Either definitions, or the names that a query's columns get.
+    fn columns(&mut self, create: &mut CreateTable) -> Result<()> {
+        let named = self.parser.try_parse(|parser| {
+            parser.expect_token(&Token::LParen)?;
+            let names = parser.parse_comma_separated(|parser| parser.parse_identifier())?;
+            parser.expect_token(&Token::RParen)?;
+            Ok(names)
+        });
+        if let Ok(names) = named {
+            create.column_names = names.iter().map(fold).collect();
+            return Ok(());
+        }
+        let (columns, constraints) = self.parser.parse_columns().map_err(from_parser)?;
+        if let Some(constraint) = constraints.first() {
+            return Err(Error::Unsupported(format!("the constraint {constraint} is not supported yet")));
+        }
+        create.columns = columns;
+        Ok(())
+    }
+
+    fn with_data(&mut self, create: &mut CreateTable) -> Result<()> {
+        if self.parser.parse_keyword(Keyword::WITH) {
+            create.with_data = !self.parser.parse_keyword(Keyword::NO);
+            self.parser.expect_keyword(Keyword::DATA).map_err(from_parser)?;
+        }
+        Ok(())
+    }
+
+    fn partitions(&mut self) -> Result<Vec<PartitionExpr>> {
+        self.parser.expect_token(&Token::LParen).map_err(from_parser)?;
+        let mut partitions = Vec::new();
+        loop {
+            partitions.push(self.partition()?);
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+        Ok(partitions)
+    }
+
+    fn partition(&mut self) -> Result<PartitionExpr> {
+        let first = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+        if !self.parser.consume_token(&Token::LParen) {
+            return Ok(PartitionExpr { function: None, argument: None, column: first });
+        }
+        let mut argument = None;
+        let mut column = None;
+        loop {
+            match self.parser.peek_token().token {
+                Token::Number(..) => {
+                    let number = self.parser.parse_literal_uint().map_err(from_parser)?;
+                    argument = Some(u32::try_from(number).map_err(|_| self.unexpected("a smaller number"))?);
+                }
+                _ => column = Some(fold(&self.parser.parse_identifier().map_err(from_parser)?)),
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+        let column = column.ok_or_else(|| self.unexpected("the name of a column"))?;
+        Ok(PartitionExpr { function: Some(first.to_lowercase()), argument, column })
+    }
+
+    fn create_view(&mut self, or_replace: bool) -> Result<Statement> {
+        let if_not_exists = self.if_not_exists();
+        let name = self.parser.parse_object_name(false).map_err(from_parser)?;
+        let mut columns = Vec::new();
+        if self.parser.consume_token(&Token::LParen) {
+            let names = self.parser.parse_comma_separated(|parser| parser.parse_identifier());
+            columns = names.map_err(from_parser)?.iter().map(fold).collect();
+            self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+        }
+        self.parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
+        let from = offset(self.sql, self.parser.peek_token().span.start);
+        let query = self.parser.parse_query().map_err(from_parser)?;
+        let end = offset(self.sql, self.parser.get_current_token().span.end);
+        let sql = self.sql.get(from..end.max(from)).unwrap_or_default().trim().to_owned();
+        let name = name_of(&name)?;
+        Ok(Statement::CreateView(Box::new(CreateView {
+            name,
+            or_replace,
+            if_not_exists,
+            columns,
+            query,
+            sql,
+        })))
+    }
+
+    /// `ALTER VIEW v RENAME TO w` and `SET SCHEMA s`; the rest is read as `ALTER TABLE`.
+    pub(super) fn alter(&mut self) -> Result<Statement> {
+        let is_view = matches!(&self.parser.peek_nth_token(1).token, Token::Word(word) if word.keyword == Keyword::VIEW);
+        if !is_view {
+            return self.standard();
+        }
+        self.parser.expect_keywords(&[Keyword::ALTER, Keyword::VIEW]).map_err(from_parser)?;
+        let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+        let name = name_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?;
+        let kind = RelationWord::View;
+        if self.parser.parse_keywords(&[Keyword::RENAME, Keyword::TO]) {
+            let to = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+            return Ok(Statement::Rename { from: name, to, if_exists, kind });
+        }
+        self.parser.expect_keywords(&[Keyword::SET, Keyword::SCHEMA]).map_err(from_parser)?;
+        let schema = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+        Ok(Statement::SetSchema { name, schema, if_exists, kind })
+    }
+}
+
+/// Whether a column may be null, where its definition asks for nothing that no table stores yet.
+///
+/// # Errors
+/// [`Error::Unsupported`] names the option.
+pub(crate) fn refuse_options(column: &ast::ColumnDef) -> Result<bool> {
+    let mut nullable = true;
+    for option in &column.options {
+        match &option.option {
+            ast::ColumnOption::Null | ast::ColumnOption::Comment(_) => {}
+            ast::ColumnOption::NotNull => nullable = false,
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "column \"{}\": {other} is not supported yet",
+                    column.name.value
+                )));
+            }
+        }
+    }
+    Ok(nullable)
+}

@@ -1,0 +1,249 @@
+//! Statements about the session: settings, transactions, prepared statements, listings.
+
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::super::statement::{Parsed, Show, Statement};
+use super::{Source, fold, from_parser, name_of, offset, schema_of};
+use crate::error::{Error, Result};
+
+impl Source<'_> {
+    /// `SET [SESSION | LOCAL] name { TO | = } value, …` and its relatives.
+    pub(super) fn set(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::SET).map_err(from_parser)?;
+        let local = self.parser.parse_keyword(Keyword::LOCAL);
+        if !local {
+            self.skip(Keyword::SESSION);
+        }
+        let mut name = self.setting_name()?;
+        match name.as_str() {
+            "time" => {
+                self.parser.expect_keyword(Keyword::ZONE).map_err(from_parser)?;
+                "timezone".clone_into(&mut name);
+            }
+            "names" => "client_encoding".clone_into(&mut name),
+            "transaction" | "characteristics" => return self.set_transaction(name == "characteristics"),
+            "authorization" => "session_authorization".clone_into(&mut name),
+            _ => {}
+        }
+        if !self.parser.consume_token(&Token::Eq) {
+            self.skip(Keyword::TO);
+        }
+        if self.parser.parse_keyword(Keyword::DEFAULT) {
+            return Ok(Statement::Set { name, value: None, local });
+        }
+        let mut values = Vec::new();
+        loop {
+            // An empty list is PostgreSQL's way to say "none": SET search_path = ''.
+            values.push(self.value()?);
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        Ok(Statement::Set { name, value: Some(values.join(", ")), local })
+    }
+
+    /// `SET TRANSACTION …`: only what a snapshot can promise.
+    fn set_transaction(&mut self, characteristics: bool) -> Result<Statement> {
+        if characteristics {
+            self.parser.expect_keywords(&[Keyword::AS, Keyword::TRANSACTION]).map_err(from_parser)?;
+        }
+        let read_only = self.transaction_modes()?;
+        let name = if characteristics { "default_transaction_read_only" } else { "transaction_read_only" };
+        let value = Some(if read_only { "on" } else { "off" }.to_owned());
+        Ok(Statement::Set { name: name.to_owned(), value, local: !characteristics })
+    }
+
+    fn setting_name(&mut self) -> Result<String> {
+        let mut name = self.word()?;
+        while self.parser.consume_token(&Token::Period) {
+            name = format!("{name}.{}", self.word()?);
+        }
+        Ok(name.to_lowercase())
+    }
+
+    pub(super) fn reset(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::RESET).map_err(from_parser)?;
+        let mut name = self.setting_name()?;
+        match name.as_str() {
+            "all" => return Ok(Statement::Reset(None)),
+            "time" => {
+                self.parser.expect_keyword(Keyword::ZONE).map_err(from_parser)?;
+                "timezone".clone_into(&mut name);
+            }
+            "session" => {
+                self.parser.expect_keyword(Keyword::AUTHORIZATION).map_err(from_parser)?;
+                "session_authorization".clone_into(&mut name);
+            }
+            _ => {}
+        }
+        Ok(Statement::Reset(Some(name)))
+    }
+
+    pub(super) fn begin(&mut self) -> Result<Statement> {
+        let word =
+            self.parser.expect_one_of_keywords(&[Keyword::BEGIN, Keyword::START]).map_err(from_parser)?;
+        if word == Keyword::START {
+            self.parser.expect_keyword(Keyword::TRANSACTION).map_err(from_parser)?;
+        } else if !self.parser.parse_keyword(Keyword::TRANSACTION) {
+            self.skip(Keyword::WORK);
+        }
+        Ok(Statement::Begin { read_only: self.transaction_modes()? })
+    }
+
+    /// Reads isolation and access modes; returns whether `READ ONLY` was among them.
+    fn transaction_modes(&mut self) -> Result<bool> {
+        let mut read_only = false;
+        loop {
+            if self.parser.parse_keyword(Keyword::ISOLATION) {
+                self.parser.expect_keyword(Keyword::LEVEL).map_err(from_parser)?;
+                self.isolation_level()?;
+            } else if self.parser.parse_keyword(Keyword::READ) {
+                let mode = self.parser.expect_one_of_keywords(&[Keyword::ONLY, Keyword::WRITE]);
+                read_only = mode.map_err(from_parser)? == Keyword::ONLY;
+            } else if self.parser.parse_keyword(Keyword::NOT) {
+                self.parser.expect_keyword(Keyword::DEFERRABLE).map_err(from_parser)?;
+            } else if !self.parser.parse_keyword(Keyword::DEFERRABLE) {
+                return Ok(read_only);
+            }
+            self.skip_token(&Token::Comma);
+        }
+    }
+
+    fn isolation_level(&mut self) -> Result<()> {
+        match self.word()?.as_str() {
+            // A snapshot of the whole lake is more than each of these asks for.
+            "repeatable" => self.parser.expect_keyword(Keyword::READ).map(drop).map_err(from_parser),
+            "read" => self
+                .parser
+                .expect_one_of_keywords(&[Keyword::COMMITTED, Keyword::UNCOMMITTED])
+                .map(drop)
+                .map_err(from_parser),
+            "serializable" => Ok(()),
+            _ => Err(self.unexpected("an isolation level")),
+        }
+    }
+
+    pub(super) fn end(&mut self, statement: Statement) -> Result<Statement> {
+        self.parser.next_token();
+        if !self.parser.parse_keyword(Keyword::TRANSACTION) {
+            self.skip(Keyword::WORK);
+        }
+        if self.parser.parse_keyword(Keyword::TO) {
+            return Err(Error::Unsupported("savepoints are not supported yet".to_owned()));
+        }
+        if self.parser.parse_keyword(Keyword::AND) {
+            self.parser.expect_keywords(&[Keyword::NO, Keyword::CHAIN]).map_err(from_parser)?;
+        }
+        Ok(statement)
+    }
+
+    pub(super) fn prepare(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::PREPARE).map_err(from_parser)?;
+        let name = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+        let mut types = Vec::new();
+        if self.parser.consume_token(&Token::LParen) {
+            types =
+                self.parser.parse_comma_separated(|parser| parser.parse_data_type()).map_err(from_parser)?;
+            self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+        }
+        self.parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
+        let from = offset(self.sql, self.parser.peek_token().span.start);
+        let statement = self.start()?;
+        let end = offset(self.sql, self.parser.get_current_token().span.end);
+        let text = self.sql.get(from..end.max(from)).unwrap_or_default().into();
+        Ok(Statement::Prepare { name, types, statement: Box::new(Parsed { text, statement }) })
+    }
+
+    pub(super) fn execute(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::EXECUTE).map_err(from_parser)?;
+        let name = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+        let mut parameters = Vec::new();
+        if self.parser.consume_token(&Token::LParen) {
+            parameters =
+                self.parser.parse_comma_separated(|parser| parser.parse_expr()).map_err(from_parser)?;
+            self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+        }
+        Ok(Statement::Execute { name, parameters })
+    }
+
+    pub(super) fn deallocate(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::DEALLOCATE).map_err(from_parser)?;
+        self.skip(Keyword::PREPARE);
+        if self.parser.parse_keyword(Keyword::ALL) {
+            return Ok(Statement::Deallocate(None));
+        }
+        let name = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+        Ok(Statement::Deallocate(Some(name)))
+    }
+
+    pub(super) fn discard(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::DISCARD).map_err(from_parser)?;
+        match self.word()?.as_str() {
+            "plans" | "sequences" | "temp" | "temporary" => Ok(Statement::Deallocate(None)),
+            "all" => Ok(Statement::DiscardAll),
+            _ => Err(self.unexpected("ALL, PLANS, SEQUENCES or TEMP")),
+        }
+    }
+
+    /// Presto's listings, and PostgreSQL's `SHOW setting`.
+    pub(super) fn show(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::SHOW).map_err(from_parser)?;
+        let name = self.setting_name()?;
+        let show = match name.as_str() {
+            "catalogs" => Show::Catalogs { like: self.like()? },
+            "schemas" => {
+                let catalog = if self.from() { Some(self.word()?) } else { None };
+                Show::Schemas { catalog, like: self.like()? }
+            }
+            "tables" => {
+                let from = match self.from() {
+                    true => Some(schema_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?),
+                    false => None,
+                };
+                Show::Tables { from, like: self.like()? }
+            }
+            "columns" => {
+                if !self.from() {
+                    return Err(self.unexpected("FROM"));
+                }
+                let table = self.parser.parse_object_name(false).map_err(from_parser)?;
+                Show::Columns { table: name_of(&table)? }
+            }
+            "create" => {
+                self.parser.expect_one_of_keywords(&[Keyword::TABLE, Keyword::VIEW]).map_err(from_parser)?;
+                let table = self.parser.parse_object_name(false).map_err(from_parser)?;
+                Show::CreateTable { table: name_of(&table)? }
+            }
+            "functions" => Show::Functions { like: self.like()? },
+            "all" => return Ok(Statement::ShowSetting(None)),
+            "time" if self.parser.parse_keyword(Keyword::ZONE) => {
+                return Ok(Statement::ShowSetting(Some("timezone".to_owned())));
+            }
+            "transaction" => {
+                self.parser.expect_keywords(&[Keyword::ISOLATION, Keyword::LEVEL]).map_err(from_parser)?;
+                return Ok(Statement::ShowSetting(Some("transaction_isolation".to_owned())));
+            }
+            _ => return Ok(Statement::ShowSetting(Some(name))),
+        };
+        Ok(Statement::Show(show))
+    }
+
+    pub(super) fn describe(&mut self) -> Result<Statement> {
+        self.parser.next_token();
+        self.skip(Keyword::TABLE);
+        let table = self.parser.parse_object_name(false).map_err(from_parser)?;
+        Ok(Statement::Show(Show::Columns { table: name_of(&table)? }))
+    }
+
+    fn from(&mut self) -> bool {
+        self.parser.parse_one_of_keywords(&[Keyword::FROM, Keyword::IN]).is_some()
+    }
+
+    fn like(&mut self) -> Result<Option<String>> {
+        if !self.parser.parse_keyword(Keyword::LIKE) {
+            return Ok(None);
+        }
+        Ok(Some(self.parser.parse_literal_string().map_err(from_parser)?))
+    }
+}

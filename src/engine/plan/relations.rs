@@ -1,0 +1,156 @@
+//! Relations: the names of a query become tables, views and files.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::logical_expr::{LogicalPlanBuilder, TableSource};
+use datafusion::prelude::col;
+use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, TableAlias, TableFactor, VisitorMut};
+
+use super::context::Tables;
+use super::file_call::FileCall;
+use super::{FullName, Planner};
+use crate::catalog::Browse;
+use crate::catalog::log::ViewRecord;
+use crate::catalog::transaction::Found;
+use crate::engine::parse;
+use crate::engine::statement::{Name, Statement};
+use crate::error::{Error, Result};
+use crate::system;
+
+/// Schemas of the daemon itself, in every catalog.
+const SYSTEM_SCHEMAS: [&str; 3] = ["pg_catalog", "information_schema", "system"];
+
+impl Planner {
+    /// The source of one table reference of a query.
+    pub(super) async fn source(
+        &self,
+        reference: &TableReference,
+        depth: usize,
+    ) -> Result<Arc<dyn TableSource>> {
+        let name = Name {
+            catalog: reference.catalog().map(str::to_owned),
+            schema: reference.schema().map(str::to_owned),
+            name: reference.table().to_owned(),
+        };
+        let found = self.lookup(&name).await?;
+        let (full, found) = found.ok_or_else(|| Error::TableNotFound(name.to_string()))?;
+        match found {
+            Found::Table(table) => Ok(provider_as_source(table)),
+            Found::View(view) => self.view(&full, &view, depth).await,
+        }
+    }
+
+    /// Looks a relation up: where its name says, or along the search path, `pg_catalog` first.
+    pub(super) async fn lookup(&self, name: &Name) -> Result<Option<(FullName, Found)>> {
+        let catalog = name.catalog.as_ref().unwrap_or(&self.database);
+        self.transaction.ensure_catalog(catalog)?;
+        let path: Vec<&str> = match &name.schema {
+            Some(schema) => vec![schema],
+            None => {
+                std::iter::once("pg_catalog").chain(self.search_path.iter().map(String::as_str)).collect()
+            }
+        };
+        for schema in path {
+            let full =
+                FullName { catalog: catalog.clone(), schema: schema.to_owned(), name: name.name.clone() };
+            if let Some(found) = self.relation(&full).await? {
+                return Ok(Some((full, found)));
+            }
+        }
+        match &name.schema {
+            Some(schema) if !self.schema_known(catalog, schema).await? => {
+                Err(Error::SchemaNotFound(schema.clone()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn schema_known(&self, catalog: &str, schema: &str) -> Result<bool> {
+        Ok(SYSTEM_SCHEMAS.contains(&schema) || self.transaction.schema_exists(catalog, schema).await?)
+    }
+
+    async fn relation(&self, full: &FullName) -> Result<Option<Found>> {
+        if SYSTEM_SCHEMAS.contains(&full.schema.as_str()) {
+            let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
+            let facts = Arc::clone(&self.facts);
+            return Ok(
+                system::table(browse, facts, &full.catalog, &full.schema, &full.name).map(Found::Table)
+            );
+        }
+        self.transaction.relation(&full.catalog, &full.schema, &full.name).await
+    }
+
+    /// Plans a view's query as it was when the view was made: with its own search path.
+    async fn view(&self, full: &FullName, view: &ViewRecord, depth: usize) -> Result<Arc<dyn TableSource>> {
+        let query = match parse::parse(&view.sql)?.pop().map(|parsed| parsed.statement) {
+            Some(Statement::Query(query)) => query,
+            _ => return Err(Error::Internal(format!("view \"{full}\" holds no query"))),
+        };
+        let planner = Self {
+            state: self.state.clone(),
+            transaction: Arc::clone(&self.transaction),
+            facts: Arc::clone(&self.facts),
+            database: full.catalog.clone(),
+            search_path: view.search_path.clone(),
+        };
+        let mut plan = planner.query_at(*query, &[], depth + 1).await?;
+        let columns = plan.schema().columns();
+        if columns.len() < view.columns.len() {
+            return Err(Error::Planning(format!(
+                "view \"{full}\" has lost columns: a table below it has changed"
+            )));
+        }
+        let renamed =
+            columns.into_iter().zip(&view.columns).map(|(column, own)| col(column).alias(&own.name));
+        plan = LogicalPlanBuilder::from(plan).project(renamed.collect::<Vec<_>>())?.build()?;
+        Ok(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone())))))
+    }
+
+    /// Replaces every file that the query reads (`read_csv('…')`, `FROM 's3://…'`) by a table of its own name.
+    pub(super) async fn files(&self, statement: &mut ast::Statement, tables: &mut Tables<'_>) -> Result<()> {
+        let mut calls = FileCalls::default();
+        if let ControlFlow::Break(error) = ast::VisitMut::visit(statement, &mut calls) {
+            return Err(error);
+        }
+        for (name, call) in calls.found {
+            let table = self.transaction.files(&self.database, &call.borrowed()).await?;
+            tables.add(TableReference::bare(name), provider_as_source(table));
+        }
+        Ok(())
+    }
+}
+
+/// Collects the files that a query reads, and gives each a name.
+#[derive(Default)]
+struct FileCalls {
+    found: Vec<(String, FileCall)>,
+}
+
+impl VisitorMut for FileCalls {
+    type Break = Error;
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        let TableFactor::Table { name, args, alias, .. } = factor else { return ControlFlow::Continue(()) };
+        let call = match FileCall::of(name, args.as_ref()) {
+            Ok(Some(call)) => call,
+            Ok(None) => return ControlFlow::Continue(()),
+            Err(error) => return ControlFlow::Break(error),
+        };
+        let table = format!("lacus files {}", self.found.len() + 1);
+        if alias.is_none() {
+            *alias = Some(TableAlias {
+                explicit: true,
+                name: Ident::with_quote('"', call.alias()),
+                columns: Vec::new(),
+                at: None,
+            });
+        }
+        *name = ObjectName::from(vec![Ident::with_quote('"', &table)]);
+        *args = None;
+        self.found.push((table, call));
+        ControlFlow::Continue(())
+    }
+}

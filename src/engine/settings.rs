@@ -1,0 +1,293 @@
+//! Settings: one table feeds SET, SHOW, RESET, `current_setting`, `pg_settings` and ParameterStatus.
+//!
+//! A session's values live here, with what a transaction has to undo. Which settings exist, their
+//! types and defaults stand in [`table`].
+
+mod table;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::function::{SettingRow, SettingsView};
+pub use table::{Kind, SETTINGS, Setting};
+
+/// The values of one session.
+#[derive(Debug)]
+pub struct Settings {
+    values: Mutex<Values>,
+}
+
+#[derive(Debug, Default)]
+struct Values {
+    /// What RESET goes back to: the table's defaults, and what the client asked for at the start.
+    initial: BTreeMap<String, String>,
+    current: BTreeMap<String, String>,
+    /// The values when the transaction began, for a rollback.
+    at_begin: Option<BTreeMap<String, String>>,
+    /// What `SET LOCAL` hid, for the end of the transaction.
+    hidden: BTreeMap<String, Option<String>>,
+    /// What the client was told.
+    reported: HashMap<&'static str, String>,
+    /// Counts changes, so that a plan's maker sees whether its session state is stale.
+    version: u64,
+}
+
+impl Settings {
+    /// Starts with the table's defaults, changed by what a client gave at its start.
+    ///
+    /// # Errors
+    /// As [`Settings::set`].
+    pub fn start<'a>(user: &str, given: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let defaults = SETTINGS.iter().map(|setting| (setting.name.to_owned(), setting.default.to_owned()));
+        let mut current: BTreeMap<String, String> = defaults.collect();
+        current.insert("session_authorization".to_owned(), user.to_owned());
+        let settings =
+            Self { values: Mutex::new(Values { initial: current.clone(), current, ..Values::default() }) };
+        for (name, value) in given {
+            let (name, value) = settings.checked(name, value)?;
+            let mut values = settings.lock();
+            values.initial.insert(name.clone(), value.clone());
+            values.current.insert(name, value);
+        }
+        Ok(settings)
+    }
+
+    /// Sets `name`, for the transaction only when `local`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSetting`], [`Error::InvalidParameter`] for a value that is not of its type, and
+    /// [`Error::PermissionDenied`] for what only the daemon decides.
+    pub fn set(&self, name: &str, value: Option<&str>, local: bool) -> Result<()> {
+        let (name, value) = match value {
+            Some(value) => self.checked(name, value)?,
+            None => {
+                let name = canonical(name);
+                let initial = self.lock().initial.get(&name).cloned();
+                (name.clone(), initial.ok_or_else(|| unknown(&name))?)
+            }
+        };
+        let mut values = self.lock();
+        let before = values.current.insert(name.clone(), value);
+        values.version += 1;
+        if local && values.at_begin.is_some() {
+            values.hidden.entry(name).or_insert(before);
+        } else if local {
+            // Outside of a transaction SET LOCAL ends with its own statement.
+            restore(&mut values.current, name, before);
+        } else {
+            values.hidden.remove(&name);
+        }
+        Ok(())
+    }
+
+    /// Goes back to the initial value, of all settings when `name` is none.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSetting`].
+    pub fn reset(&self, name: Option<&str>) -> Result<()> {
+        match name {
+            Some(name) => self.set(name, None, false),
+            None => {
+                let mut values = self.lock();
+                values.current = values.initial.clone();
+                values.version += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// # Errors
+    /// [`Error::UnknownSetting`].
+    pub fn show(&self, name: &str) -> Result<String> {
+        let name = canonical(name);
+        self.lock().current.get(&name).cloned().ok_or_else(|| unknown(&name))
+    }
+
+    /// Remembers the values, for a rollback.
+    pub fn begin(&self) {
+        let mut values = self.lock();
+        values.at_begin = Some(values.current.clone());
+    }
+
+    /// Ends a transaction: undoes SET LOCAL, and every SET after a rollback.
+    pub fn end(&self, committed: bool) {
+        let mut values = self.lock();
+        let Some(at_begin) = values.at_begin.take() else { return };
+        let hidden = std::mem::take(&mut values.hidden);
+        if committed {
+            for (name, before) in hidden {
+                restore(&mut values.current, name, before);
+            }
+        } else {
+            values.current = at_begin;
+        }
+        values.version += 1;
+    }
+
+    /// Settings that the client has to be told about, with their values, once.
+    pub fn take_reports(&self) -> Vec<(&'static str, String)> {
+        let mut values = self.lock();
+        let mut reports = Vec::new();
+        for setting in SETTINGS.iter().filter(|setting| setting.reported) {
+            let value = values.current.get(setting.name).cloned().unwrap_or_default();
+            if values.reported.get(setting.name) != Some(&value) {
+                values.reported.insert(setting.name, value.clone());
+                reports.push((setting.name, value));
+            }
+        }
+        reports
+    }
+
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Schemas in which unqualified names are looked up.
+    pub fn search_path(&self, user: &str) -> Vec<String> {
+        let path = self.text("search_path");
+        let names = path.split(',').map(|name| name.trim().trim_matches('"')).filter(|name| !name.is_empty());
+        names.map(|name| if name == "$user" { user.to_owned() } else { name.to_owned() }).collect()
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        self.lock().current.get(name).cloned().unwrap_or_default()
+    }
+
+    pub fn is_on(&self, name: &str) -> bool {
+        self.text(name) == "on"
+    }
+
+    /// A limit in milliseconds; none when it is 0.
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        let milliseconds = table::milliseconds(&self.text(name)).unwrap_or(0);
+        (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+    }
+
+    /// Options of DataFusion that this session set, such as `datafusion.optimizer.prefer_hash_join`.
+    pub fn engine_options(&self) -> Vec<(String, String)> {
+        let values = self.lock();
+        let own = values.current.iter().filter(|(name, _)| name.starts_with("datafusion."));
+        own.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    fn checked(&self, name: &str, value: &str) -> Result<(String, String)> {
+        let name = canonical(name);
+        if let Some(setting) = table::find(&name) {
+            return Ok((setting.name.to_owned(), setting.checked(value)?));
+        }
+        if name.starts_with("datafusion.") {
+            let free = ["datafusion.optimizer.", "datafusion.explain."];
+            return match free.iter().any(|prefix| name.starts_with(prefix)) {
+                true => Ok((name, value.to_owned())),
+                false => {
+                    Err(Error::PermissionDenied(format!("\"{name}\" belongs to the daemon's configuration")))
+                }
+            };
+        }
+        // A name with a dot is the client's own, as in PostgreSQL.
+        if name.contains('.') { Ok((name, value.to_owned())) } else { Err(unknown(&name)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Values> {
+        // A panic under this lock leaves whole values behind.
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SettingsView for Settings {
+    fn value(&self, name: &str) -> Option<String> {
+        self.show(name).ok()
+    }
+
+    fn set(&self, name: &str, value: &str, is_local: bool) -> Result<String> {
+        Self::set(self, name, Some(value), is_local)?;
+        self.show(name)
+    }
+
+    fn all(&self) -> Vec<SettingRow> {
+        let values = self.lock();
+        let row = |setting: &Setting| SettingRow {
+            name: setting.name.to_owned(),
+            setting: values.current.get(setting.name).cloned(),
+            unit: setting.unit().map(str::to_owned),
+            category: setting.category.to_owned(),
+            short_desc: setting.description.to_owned(),
+            context: if setting.is_fixed() { "internal" } else { "user" }.to_owned(),
+            vartype: setting.type_name().to_owned(),
+            source: match values.current.get(setting.name) == values.initial.get(setting.name) {
+                true => "default",
+                false => "session",
+            }
+            .to_owned(),
+            enum_values: setting.words(),
+            boot_value: Some(setting.default.to_owned()),
+            reset_value: values.initial.get(setting.name).cloned(),
+        };
+        SETTINGS.iter().map(row).collect()
+    }
+}
+
+fn restore(current: &mut BTreeMap<String, String>, name: String, before: Option<String>) {
+    match before {
+        Some(before) => current.insert(name, before),
+        None => current.remove(&name),
+    };
+}
+
+/// The spelling under which a setting is kept: the table's own, whatever the client's case.
+fn canonical(name: &str) -> String {
+    let lower = name.to_lowercase();
+    table::find(&lower).map_or(lower, |setting| setting.name.to_owned())
+}
+
+fn unknown(name: &str) -> Error {
+    Error::UnknownSetting(format!("unrecognized configuration parameter \"{name}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollback_undoes_set_and_a_commit_undoes_set_local() {
+        let settings = Settings::start("ada", [("application_name", "psql")]).unwrap();
+        settings.begin();
+        settings.set("TimeZone", Some("Europe/Berlin"), false).unwrap();
+        settings.set("statement_timeout", Some("5s"), true).unwrap();
+        assert_eq!(settings.duration("statement_timeout"), Some(Duration::from_secs(5)));
+        settings.end(true);
+        assert_eq!(settings.show("timezone").unwrap(), "Europe/Berlin");
+        assert_eq!(settings.duration("statement_timeout"), None);
+        settings.begin();
+        settings.set("timezone", Some("UTC"), false).unwrap();
+        settings.end(false);
+        assert_eq!(settings.show("TIMEZONE").unwrap(), "Europe/Berlin");
+        settings.reset(None).unwrap();
+        assert_eq!(settings.show("application_name").unwrap(), "psql");
+    }
+
+    #[test]
+    fn the_daemons_own_options_are_refused() {
+        let settings = Settings::start("ada", []).unwrap();
+        let code = |name: &str, value: &str| settings.set(name, Some(value), false).unwrap_err().sqlstate();
+        assert_eq!(code("datafusion.runtime.memory_limit", "1G"), "42501");
+        assert_eq!(code("datafusion.catalog.location", "/"), "42501");
+        assert_eq!(code("datafusion.execution.batch_size", "1"), "42501");
+        assert_eq!(code("no_such_thing", "1"), "42704");
+        assert_eq!(code("statement_timeout", "soon"), "22023");
+        assert_eq!(code("server_version", "9"), "55P02");
+        settings.set("myapp.user_id", Some("7"), false).unwrap();
+        assert_eq!(settings.show("myapp.user_id").unwrap(), "7");
+    }
+
+    #[test]
+    fn changes_are_reported_once() {
+        let settings = Settings::start("ada", []).unwrap();
+        assert!(settings.take_reports().iter().any(|(name, _)| *name == "server_version"));
+        settings.set("application_name", Some("x"), false).unwrap();
+        assert_eq!(settings.take_reports(), [("application_name", "x".to_owned())]);
+        assert_eq!(settings.take_reports(), []);
+    }
+}

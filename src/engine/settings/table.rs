@@ -1,0 +1,305 @@
+//! Which settings exist.
+
+use std::str::FromStr;
+
+use arrow::array::timezone::Tz;
+
+use crate::error::{Error, Result};
+
+/// The type of a setting's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    Integer(i64, i64),
+    /// Milliseconds, or a number with a unit.
+    Duration,
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    TimeZone,
+    /// PostgreSQL's two-part output style, of which ISO is the only one.
+    DateStyle,
+    /// Decided by the daemon.
+    Fixed,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    pub name: &'static str,
+    pub default: &'static str,
+    pub kind: Kind,
+    /// Whether clients are told of changes by ParameterStatus.
+    pub reported: bool,
+    pub category: &'static str,
+    pub description: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    category: &'static str,
+    description: &'static str,
+) -> Setting {
+    Setting { name, default, kind, reported: false, category, description }
+}
+
+const fn reported(setting: Setting) -> Setting {
+    Setting { reported: true, ..setting }
+}
+
+const CLIENT: &str = "Client Connection Defaults";
+const FORMAT: &str = "Client Connection Defaults / Locale and Formatting";
+const PRESET: &str = "Preset Options";
+const COMPATIBLE: &str = "Version and Platform Compatibility";
+const ISOLATION: Kind =
+    Kind::Word(&["serializable", "repeatable read", "read committed", "read uncommitted"]);
+const LEVELS: Kind =
+    Kind::Word(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"]);
+
+/// All settings that have a name of their own, sorted as PostgreSQL lists them.
+pub static SETTINGS: &[Setting] = &[
+    reported(setting(
+        "application_name",
+        "",
+        Kind::Text,
+        "Reporting and Logging",
+        "Name that the client gave itself.",
+    )),
+    setting(
+        "backslash_quote",
+        "safe_encoding",
+        Kind::Word(&["safe_encoding", "on", "off"]),
+        COMPATIBLE,
+        "Whether \\' may stand in literals.",
+    ),
+    setting("bytea_output", "hex", Kind::Word(&["hex", "escape"]), CLIENT, "Output format of bytea."),
+    setting("check_function_bodies", "on", Kind::Bool, CLIENT, "Accepted; there are no functions to check."),
+    reported(setting(
+        "client_encoding",
+        "UTF8",
+        Kind::Word(&["UTF8", "utf8", "UTF-8", "utf-8", "unicode", "UNICODE"]),
+        FORMAT,
+        "Encoding of the client; always UTF8.",
+    )),
+    setting("client_min_messages", "notice", LEVELS, CLIENT, "Levels of messages sent to the client."),
+    reported(setting(
+        "DateStyle",
+        "ISO, MDY",
+        Kind::DateStyle,
+        FORMAT,
+        "Output format of dates; always ISO.",
+    )),
+    setting(
+        "default_transaction_isolation",
+        "repeatable read",
+        ISOLATION,
+        CLIENT,
+        "Isolation of new transactions; always a snapshot.",
+    ),
+    setting(
+        "default_transaction_read_only",
+        "off",
+        Kind::Bool,
+        CLIENT,
+        "Whether new transactions are read-only.",
+    ),
+    setting("escape_string_warning", "on", Kind::Bool, COMPATIBLE, "Accepted."),
+    setting(
+        "extra_float_digits",
+        "1",
+        Kind::Integer(-15, 3),
+        FORMAT,
+        "Digits of floats; shortest exact when positive.",
+    ),
+    setting(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Kind::Duration,
+        CLIENT,
+        "How long a transaction may be idle.",
+    ),
+    reported(setting("in_hot_standby", "off", Kind::Fixed, PRESET, "Always off.")),
+    reported(setting("integer_datetimes", "on", Kind::Fixed, PRESET, "Always on.")),
+    reported(setting(
+        "IntervalStyle",
+        "postgres",
+        Kind::Word(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"]),
+        FORMAT,
+        "Output format of intervals.",
+    )),
+    reported(setting("is_superuser", "off", Kind::Fixed, PRESET, "Whether the user is a superuser.")),
+    setting("lc_collate", "C", Kind::Fixed, PRESET, "Order of text; always by bytes."),
+    setting("lc_ctype", "C", Kind::Fixed, PRESET, "Character classes."),
+    setting("lc_messages", "C", Kind::Text, FORMAT, "Accepted."),
+    setting("lc_monetary", "C", Kind::Text, FORMAT, "Accepted."),
+    setting("lc_numeric", "C", Kind::Text, FORMAT, "Accepted."),
+    setting("lc_time", "C", Kind::Text, FORMAT, "Accepted."),
+    setting("lock_timeout", "0", Kind::Duration, CLIENT, "Accepted; nothing waits for locks."),
+    setting(
+        "max_identifier_length",
+        "63",
+        Kind::Fixed,
+        PRESET,
+        "Length of identifiers that tools should keep to.",
+    ),
+    setting("max_index_keys", "32", Kind::Fixed, PRESET, "There are no indexes."),
+    setting("row_security", "on", Kind::Bool, CLIENT, "Accepted."),
+    setting(
+        "search_path",
+        "\"$user\", public",
+        Kind::Text,
+        CLIENT,
+        "Schemas in which unqualified names are looked up.",
+    ),
+    reported(setting("server_encoding", "UTF8", Kind::Fixed, PRESET, "Encoding of the lake.")),
+    reported(setting(
+        "server_version",
+        "15.0",
+        Kind::Fixed,
+        PRESET,
+        "Version of PostgreSQL that drivers may rely on.",
+    )),
+    setting("server_version_num", "150000", Kind::Fixed, PRESET, "The same as a number."),
+    reported(setting("session_authorization", "", Kind::Fixed, PRESET, "The user of the session.")),
+    setting("ssl", "off", Kind::Fixed, PRESET, "Whether TLS is on."),
+    reported(setting("standard_conforming_strings", "on", Kind::Word(&["on"]), COMPATIBLE, "Always on.")),
+    setting("statement_timeout", "0", Kind::Duration, CLIENT, "How long a statement may take."),
+    setting(
+        "synchronous_commit",
+        "on",
+        Kind::Word(&["on", "off", "local", "remote_write", "remote_apply"]),
+        CLIENT,
+        "Accepted; commits are always durable.",
+    ),
+    reported(setting("TimeZone", "UTC", Kind::TimeZone, FORMAT, "Time zone of timestamps with time zone.")),
+    setting("transaction_isolation", "repeatable read", ISOLATION, CLIENT, "Isolation of the transaction."),
+    setting("transaction_read_only", "off", Kind::Bool, CLIENT, "Whether the transaction is read-only."),
+    setting(
+        "work_mem",
+        "4MB",
+        Kind::Text,
+        "Resource Usage",
+        "Accepted; memory is shared by --query-memory-percent.",
+    ),
+];
+
+/// Finds a setting by its name, in any case.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name))
+}
+
+impl Setting {
+    pub fn is_fixed(&self) -> bool {
+        self.kind == Kind::Fixed
+    }
+
+    pub fn type_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Bool => "bool",
+            Kind::Integer(..) | Kind::Duration => "integer",
+            Kind::Word(_) => "enum",
+            Kind::Text | Kind::TimeZone | Kind::DateStyle | Kind::Fixed => "string",
+        }
+    }
+
+    /// The words that an enumeration allows.
+    pub fn words(&self) -> Option<Vec<String>> {
+        match self.kind {
+            Kind::Word(words) => Some(words.iter().map(|word| (*word).to_owned()).collect()),
+            _ => None,
+        }
+    }
+
+    pub fn unit(&self) -> Option<&'static str> {
+        (self.kind == Kind::Duration).then_some("ms")
+    }
+
+    /// Returns `value` in the spelling that SHOW prints.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`], or [`Error::FixedSetting`].
+    pub fn checked(&self, value: &str) -> Result<String> {
+        let value = value.trim();
+        let bad =
+            || Error::InvalidParameter(format!("invalid value for parameter \"{}\": \"{value}\"", self.name));
+        match self.kind {
+            Kind::Text => Ok(value.to_owned()),
+            Kind::Fixed if value == self.default => Ok(value.to_owned()),
+            Kind::Fixed => Err(Error::FixedSetting(self.name.to_owned())),
+            Kind::Bool => boolean(value).map(|on| if on { "on" } else { "off" }.to_owned()).ok_or_else(bad),
+            Kind::Integer(least, most) => {
+                let number = value.parse::<i64>().ok().filter(|number| (least..=most).contains(number));
+                number.map(|number| number.to_string()).ok_or_else(bad)
+            }
+            Kind::Duration => milliseconds(value).map(written).ok_or_else(bad),
+            Kind::Word(words) if self.name == "client_encoding" => {
+                words.contains(&value).then(|| "UTF8".to_owned()).ok_or_else(bad)
+            }
+            Kind::Word(words) => {
+                let word = words.iter().find(|word| word.eq_ignore_ascii_case(value));
+                word.map(|word| (*word).to_owned()).ok_or_else(bad)
+            }
+            Kind::DateStyle => date_style(value).ok_or_else(bad),
+            Kind::TimeZone => time_zone(value).ok_or_else(bad),
+        }
+    }
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value.to_lowercase().as_str() {
+        "on" | "true" | "t" | "yes" | "y" | "1" => Some(true),
+        "off" | "false" | "f" | "no" | "n" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads `250`, `5s`, `10 min` as milliseconds.
+pub fn milliseconds(value: &str) -> Option<u64> {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let factor = match value[digits.len()..].trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|ms| *ms <= i32::MAX as u64)
+}
+
+/// Writes milliseconds as PostgreSQL's SHOW does: in the largest unit that keeps them whole.
+fn written(milliseconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let unit = UNITS.iter().find(|(size, _)| milliseconds > 0 && milliseconds % size == 0);
+    match unit {
+        Some((size, name)) => format!("{}{name}", milliseconds / size),
+        None if milliseconds == 0 => "0".to_owned(),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
+fn date_style(value: &str) -> Option<String> {
+    let mut order = "MDY";
+    for word in value.split(',').map(|word| word.trim().to_uppercase()) {
+        match word.as_str() {
+            "ISO" | "" => {}
+            "MDY" | "US" | "NONEURO" => order = "MDY",
+            "DMY" | "EURO" => order = "DMY",
+            "YMD" => order = "YMD",
+            _ => return None,
+        }
+    }
+    Some(format!("ISO, {order}"))
+}
+
+fn time_zone(value: &str) -> Option<String> {
+    if let Ok(hours) = value.parse::<i32>() {
+        return (-15..=15).contains(&hours).then(|| format!("{hours:+03}:00"));
+    }
+    match value.to_lowercase().as_str() {
+        "utc" | "gmt" | "z" | "zulu" | "etc/utc" | "local" => Some("UTC".to_owned()),
+        _ => Tz::from_str(value).is_ok().then(|| value.to_owned()),
+    }
+}

@@ -1,0 +1,249 @@
+//! Statements: what one piece of SQL asks for, before anything is looked up.
+
+use datafusion::sql::sqlparser::ast;
+
+/// A relation's name as it was written, unquoted parts in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub catalog: Option<String>,
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for part in [&self.catalog, &self.schema].into_iter().flatten() {
+            write!(f, "{part}.")?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// One statement with the text that it came from.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    pub text: std::sync::Arc<str>,
+    pub statement: Statement,
+}
+
+/// What a statement does.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    Query(Box<ast::Query>),
+    Explain(Explain),
+    Show(Show),
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
+    ShowSetting(Option<String>),
+    Reset(Option<String>),
+    Begin {
+        read_only: bool,
+    },
+    Commit,
+    Rollback,
+    CreateSchema {
+        catalog: Option<String>,
+        schema: String,
+        if_not_exists: bool,
+    },
+    DropSchema {
+        names: Vec<(Option<String>, String)>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    CreateTable(Box<CreateTable>),
+    CreateView(Box<CreateView>),
+    Insert(Box<Insert>),
+    Truncate {
+        names: Vec<Name>,
+        if_exists: bool,
+    },
+    Rename {
+        from: Name,
+        to: String,
+        if_exists: bool,
+        kind: RelationWord,
+    },
+    /// Moves a table or view into another schema.
+    SetSchema {
+        name: Name,
+        schema: String,
+        if_exists: bool,
+        kind: RelationWord,
+    },
+    Drop {
+        kind: RelationWord,
+        names: Vec<Name>,
+        if_exists: bool,
+    },
+    Comment {
+        on: CommentOn,
+        comment: Option<String>,
+    },
+    Export(Box<Export>),
+    Prepare {
+        name: String,
+        types: Vec<ast::DataType>,
+        statement: Box<Parsed>,
+    },
+    Execute {
+        name: String,
+        parameters: Vec<ast::Expr>,
+    },
+    /// With no name, all prepared statements.
+    Deallocate(Option<String>),
+    DiscardAll,
+}
+
+/// `TABLE` or `VIEW`, as a statement says which it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationWord {
+    Table,
+    View,
+}
+
+impl RelationWord {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::View => "view",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Explain {
+    pub analyze: bool,
+    pub verbose: bool,
+    pub query: Box<ast::Query>,
+}
+
+/// Presto's listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    Catalogs { like: Option<String> },
+    Schemas { catalog: Option<String>, like: Option<String> },
+    Tables { from: Option<(Option<String>, String)>, like: Option<String> },
+    Columns { table: Name },
+    CreateTable { table: Name },
+    Functions { like: Option<String> },
+}
+
+/// `CREATE TABLE`, with columns or with a query.
+#[derive(Debug, Clone)]
+pub struct CreateTable {
+    pub name: Name,
+    pub or_replace: bool,
+    pub if_not_exists: bool,
+    pub columns: Vec<ast::ColumnDef>,
+    pub column_names: Vec<String>,
+    pub partitioned_by: Vec<PartitionExpr>,
+    pub comment: Option<String>,
+    pub query: Option<Box<ast::Query>>,
+    pub with_data: bool,
+}
+
+/// One element of `PARTITIONED BY`: `month`, `days(ts)`, `bucket(16, id)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionExpr {
+    pub function: Option<String>,
+    pub argument: Option<u32>,
+    pub column: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct CreateView {
+    pub name: Name,
+    pub or_replace: bool,
+    pub if_not_exists: bool,
+    pub columns: Vec<String>,
+    pub query: Box<ast::Query>,
+    /// The query as it was written.
+    pub sql: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub name: Name,
+    pub columns: Vec<String>,
+    pub query: Option<Box<ast::Query>>,
+    /// Replaces the rows: of the whole table, or of the partitions that the new rows fall into.
+    pub overwrite: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommentOn {
+    Schema { catalog: Option<String>, schema: String },
+    Relation(Name),
+    Column { table: Name, column: String },
+}
+
+/// `COPY (query) TO 'url'`.
+#[derive(Debug, Clone)]
+pub struct Export {
+    pub query: Box<ast::Query>,
+    pub url: String,
+    /// Option names in lower case, with the values that stood behind them.
+    pub options: Vec<(String, Vec<String>)>,
+}
+
+impl Statement {
+    /// Whether the statement may run in a failed transaction: it ends it.
+    pub fn ends_transaction(&self) -> bool {
+        matches!(self, Self::Commit | Self::Rollback)
+    }
+
+    /// The word that errors use for the statement where it is not allowed.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Query(_) => "SELECT",
+            Self::Explain(_) => "EXPLAIN",
+            Self::Show(_) | Self::ShowSetting(_) => "SHOW",
+            Self::Set { .. } => "SET",
+            Self::Reset(_) => "RESET",
+            Self::Begin { .. } => "BEGIN",
+            Self::Commit => "COMMIT",
+            Self::Rollback => "ROLLBACK",
+            Self::CreateSchema { .. } => "CREATE SCHEMA",
+            Self::DropSchema { .. } => "DROP SCHEMA",
+            Self::CreateTable(create) if create.query.is_some() => "CREATE TABLE AS",
+            Self::CreateTable(_) => "CREATE TABLE",
+            Self::CreateView(_) => "CREATE VIEW",
+            Self::Insert(_) => "INSERT",
+            Self::Truncate { .. } => "TRUNCATE TABLE",
+            Self::Rename { kind: RelationWord::Table, .. }
+            | Self::SetSchema { kind: RelationWord::Table, .. } => "ALTER TABLE",
+            Self::Rename { .. } | Self::SetSchema { .. } => "ALTER VIEW",
+            Self::Drop { kind: RelationWord::Table, .. } => "DROP TABLE",
+            Self::Drop { .. } => "DROP VIEW",
+            Self::Comment { .. } => "COMMENT",
+            Self::Export(_) => "COPY",
+            Self::Prepare { .. } => "PREPARE",
+            Self::Execute { .. } => "EXECUTE",
+            Self::Deallocate(None) => "DEALLOCATE ALL",
+            Self::Deallocate(Some(_)) => "DEALLOCATE",
+            Self::DiscardAll => "DISCARD ALL",
+        }
+    }
+
+    /// Whether it changes the lake.
+    pub fn writes(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateSchema { .. }
+                | Self::DropSchema { .. }
+                | Self::CreateTable(_)
+                | Self::CreateView(_)
+                | Self::Insert(_)
+                | Self::Truncate { .. }
+                | Self::Rename { .. }
+                | Self::SetSchema { .. }
+                | Self::Drop { .. }
+                | Self::Comment { .. }
+                | Self::Export(_)
+        )
+    }
+}

@@ -1,0 +1,274 @@
+//! Writes: CREATE TABLE, INSERT and COPY TO. Rows become files, files become a change to a table.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::prelude::col;
+use datafusion::sql::sqlparser::ast;
+
+use super::ddl::refuse_system;
+use super::dialect::display_name;
+use super::execute::{Outcome, Run};
+use super::parse::refuse_options;
+use super::plan::{Planner, bind, parameter_types};
+use super::session::{Session, done};
+use super::show::arrow_type;
+use super::statement::{CreateTable, Insert, PartitionExpr};
+use crate::catalog::transaction::{NewTable, TableTarget};
+use crate::error::{Error, Result};
+use crate::format::WrittenFile;
+use crate::format::iceberg::{Change, Removal};
+use crate::format::partition::{PartitionField, Transform};
+use crate::sink::{WriteOptions, run_write, write_plan};
+
+impl Session {
+    pub(super) async fn create_table(
+        &mut self,
+        planner: Planner,
+        create: &CreateTable,
+        run: &Run,
+    ) -> Result<Outcome> {
+        let full = planner.target(&create.name).await?;
+        refuse_system(&full.schema)?;
+        let transaction = Arc::clone(&planner.transaction);
+        let tag = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
+        if create.if_not_exists && !create.or_replace {
+            if transaction.relation(&full.catalog, &full.schema, &full.name).await?.is_some() {
+                return Ok(done(tag));
+            }
+        }
+        let (plan, planner, schema) = match &create.query {
+            None => (None, planner, Arc::new(defined_schema(self.state(), &create.columns)?)),
+            Some(query) => {
+                let query = query.clone();
+                let (planner, plan) = run
+                    .on_cpu(async move {
+                        let plan = planner.query(*query, &[]).await?;
+                        Ok((planner, plan))
+                    })
+                    .await?;
+                let schema = query_schema(&plan, &create.column_names)?;
+                (Some(plan), planner, schema)
+            }
+        };
+        let partition = partitions(&create.partitioned_by, &schema)?;
+        let table = NewTable { schema, partition, comment: create.comment.clone() };
+        let made =
+            transaction.new_table(&full.catalog, &full.schema, &full.name, table, create.or_replace).await?;
+        let Some(plan) = plan.filter(|_| create.with_data) else {
+            transaction.stage(made, None).await?;
+            return Ok(done(tag));
+        };
+        let files = self.write(planner, plan, &made, run).await?;
+        let rows: u64 = files.iter().map(|file| file.row_count).sum();
+        transaction.stage(made, Some(Change::Append(files))).await?;
+        Ok(Outcome::Done(format!("SELECT {rows}")))
+    }
+
+    pub(super) async fn insert(
+        &mut self,
+        planner: Planner,
+        insert: &Insert,
+        values: &[ScalarValue],
+        run: &Run,
+    ) -> Result<Outcome> {
+        let full = planner.find(&insert.name).await?;
+        let transaction = Arc::clone(&planner.transaction);
+        let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
+        let query = insert
+            .query
+            .clone()
+            .ok_or_else(|| Error::Unsupported("INSERT needs VALUES or a query".to_owned()))?;
+        let (columns, names) = (Arc::clone(&target.columns), insert.columns.clone());
+        let values = values.to_vec();
+        let (planner, plan) = run
+            .on_cpu(async move {
+                let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
+                let plan = bind(planner.query(*query, &types).await?, &values)?;
+                let plan = fitted(plan, &columns, &names)?;
+                Ok((planner, plan))
+            })
+            .await?;
+        let files = self.write(planner, plan, &target, run).await?;
+        let rows: u64 = files.iter().map(|file| file.row_count).sum();
+        let change = match (insert.overwrite, target.partition.is_empty()) {
+            (false, _) if files.is_empty() => None,
+            (false, _) => Some(Change::Append(files)),
+            (true, true) => Some(Change::Overwrite { add: files, remove: Removal::All }),
+            (true, false) => Some(Change::Overwrite { add: files, remove: Removal::Partitions }),
+        };
+        if change.is_some() {
+            transaction.stage(target, change).await?;
+        }
+        Ok(Outcome::Done(format!("INSERT 0 {rows}")))
+    }
+
+    /// Runs a plan into files of the target's table.
+    async fn write(
+        &self,
+        planner: Planner,
+        plan: LogicalPlan,
+        target: &TableTarget,
+        run: &Run,
+    ) -> Result<Vec<WrittenFile>> {
+        run.runtime.queries.admit(&run.guard).await?;
+        let context = self.task_context();
+        let mut options =
+            WriteOptions::new(target.location.clone(), target.data.clone(), Arc::clone(&target.columns));
+        options.partition.clone_from(&target.partition);
+        options.file_prefix.clone_from(&run.guard.id);
+        run.on_cpu(async move {
+            let input = planner.physical(&plan).await?;
+            run_write(write_plan(input, options)?, context).await
+        })
+        .await
+    }
+
+    /// The types of an INSERT's parameters: those of the columns that they go into.
+    pub(super) async fn insert_parameters(
+        &mut self,
+        insert: &Insert,
+        declared: &[Option<DataType>],
+        run: &Run,
+    ) -> Result<Vec<DataType>> {
+        let planner = self.planner().await?;
+        let full = planner.find(&insert.name).await?;
+        let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
+        let Some(query) = insert.query.clone() else { return Ok(Vec::new()) };
+        let indices = column_indices(&target.columns, &insert.columns)?;
+        let mut types = declared.to_vec();
+        if let ast::SetExpr::Values(values) = query.body.as_ref() {
+            for row in &values.rows {
+                for (expr, index) in row.content.iter().zip(&indices) {
+                    if let Some(number) = placeholder(expr) {
+                        types.resize(types.len().max(number), None);
+                        let column = target.columns.field(*index).data_type();
+                        types[number - 1].get_or_insert_with(|| column.clone());
+                    }
+                }
+            }
+        }
+        run.on_cpu(async move {
+            let plan = planner.query(*query, &types).await?;
+            parameter_types(&plan, &types)
+        })
+        .await
+    }
+}
+
+/// The columns that a query's result has as a table.
+fn query_schema(plan: &LogicalPlan, names: &[String]) -> Result<SchemaRef> {
+    let fields = plan.schema().fields();
+    if names.len() > fields.len() {
+        return Err(Error::Syntax {
+            message: "CREATE TABLE AS specifies too many column names".to_owned(),
+            position: None,
+        });
+    }
+    let named = |(index, field): (usize, &Arc<Field>)| {
+        let name = names.get(index).map_or_else(|| display_name(field.name()), String::as_str);
+        let plain = Field::new(name, field.data_type().clone(), true);
+        match field.metadata().get("comment") {
+            Some(comment) => plain.with_metadata([("comment".to_owned(), comment.clone())].into()),
+            None => plain,
+        }
+    };
+    let fields: Vec<Field> = fields.iter().enumerate().map(named).collect();
+    refuse_duplicates(fields.iter().map(|field| field.name().as_str()))?;
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// # Errors
+/// [`Error::AlreadyExists`] for a name that comes twice.
+pub(super) fn refuse_duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(Error::AlreadyExists { kind: "column", name: name.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn defined_schema(
+    state: &datafusion::execution::context::SessionState,
+    columns: &[ast::ColumnDef],
+) -> Result<Schema> {
+    let field = |column: &ast::ColumnDef| {
+        let nullable = refuse_options(column)?;
+        let name = super::parse::fold(&column.name);
+        Ok(Field::new(name, arrow_type(state, &column.data_type)?, nullable))
+    };
+    let fields = columns.iter().map(field).collect::<Result<Vec<Field>>>()?;
+    refuse_duplicates(fields.iter().map(|field| field.name().as_str()))?;
+    Ok(Schema::new(fields))
+}
+
+/// `PARTITIONED BY`, checked against the columns.
+fn partitions(written: &[PartitionExpr], schema: &Schema) -> Result<Vec<PartitionField>> {
+    let field = |partition: &PartitionExpr| {
+        let column = partition.column.as_str();
+        let Some((_, found)) = schema.column_with_name(column) else {
+            let candidates = schema.fields().iter().map(|field| field.name().clone()).collect();
+            return Err(Error::ColumnNotFound { name: column.to_owned(), candidates });
+        };
+        let number = partition.argument.map(|number| number.to_string());
+        let field = match &partition.function {
+            None => PartitionField::new(column, Transform::Identity),
+            Some(function) => {
+                let args: Vec<&str> = number.as_deref().into_iter().chain([column]).collect();
+                Transform::parse_sql(function, &args)?
+            }
+        };
+        field.transform.result_type(found.data_type())?;
+        Ok(field)
+    };
+    written.iter().map(field).collect()
+}
+
+/// Positions of the columns that an INSERT names; all of them when it names none.
+fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
+    if names.is_empty() {
+        return Ok((0..columns.fields().len()).collect());
+    }
+    refuse_duplicates(names.iter().map(String::as_str))?;
+    let index = |name: &String| {
+        columns.column_with_name(name).map(|(index, _)| index).ok_or_else(|| Error::ColumnNotFound {
+            name: name.clone(),
+            candidates: columns.fields().iter().map(|field| field.name().clone()).collect(),
+        })
+    };
+    names.iter().map(index).collect()
+}
+
+/// Puts a query's columns where the table has them, cast to its types; the rest is null.
+fn fitted(plan: LogicalPlan, columns: &Schema, names: &[String]) -> Result<LogicalPlan> {
+    let indices = column_indices(columns, names)?;
+    let given = plan.schema().columns();
+    if given.len() > indices.len() || (given.len() < indices.len() && !names.is_empty()) {
+        let more = if given.len() > indices.len() {
+            "expressions than target columns"
+        } else {
+            "target columns than expressions"
+        };
+        return Err(Error::Syntax { message: format!("INSERT has more {more}"), position: None });
+    }
+    let mut exprs: Vec<Expr> = Vec::with_capacity(columns.fields().len());
+    for (index, field) in columns.fields().iter().enumerate() {
+        let source = indices.iter().position(|target| *target == index).and_then(|at| given.get(at));
+        let expr = match source {
+            Some(column) => col(column.clone()).cast_to(field.data_type(), plan.schema())?,
+            None => lit(ScalarValue::try_from(field.data_type())?),
+        };
+        exprs.push(expr.alias(field.name()));
+    }
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+fn placeholder(expr: &ast::Expr) -> Option<usize> {
+    let ast::Expr::Value(value) = expr else { return None };
+    let ast::Value::Placeholder(id) = &value.value else { return None };
+    id.strip_prefix('$')?.parse().ok().filter(|number| (1..=65535).contains(number))
+}

@@ -1,0 +1,37 @@
+//! Iceberg: tables of format version 2, copy-on-write, over Parquet, that other engines read by path.
+//!
+//! A *table* is a folder of data files, manifests that list them, and one metadata file a version.
+//! This module decides what such a version says: which types a table stores, which files it has, and
+//! how a change becomes the next version's files. Which version is the current one is decided in the
+//! catalog's log; how data files are read and written in `scan` and `sink`.
+//!
+//! The spec's structs and the Avro manifests are our own, because the `iceberg` crate would bring a
+//! second arrow and a second parquet into the build.
+//!
+//! Reading begins at [`load`] and [`snapshot`], writing at [`stage`].
+//!
+//! Source: <https://iceberg.apache.org/spec/>
+
+mod avro;
+mod bound;
+mod cache;
+mod columns;
+mod hint;
+mod manifest;
+mod manifest_list;
+mod metadata;
+mod read;
+mod schema;
+mod stage;
+mod statistics;
+mod transform;
+
+pub use self::columns::{COMMENT_KEY, arrow_schema, replacement_schema, storable_schema};
+pub use self::hint::publish_hint;
+pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
+pub use self::read::{load, snapshot};
+pub use self::schema::{Field, Nested, Primitive, Schema, Type};
+pub use self::stage::{Change, Definition, Removal, Staged, stage};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Reading: the files of a table at one version, through its manifest list and manifests.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{ObjectMeta, ObjectStoreExt};
+
+use super::columns::to_arrow;
+use super::manifest::{self, Entry};
+use super::manifest_list::{self, ManifestFile};
+use super::metadata::{PartitionColumn, TableMetadata, TableSnapshot};
+use super::schema::Schema;
+use super::{cache, statistics};
+use crate::error::{Error, Result};
+use crate::format::{DataFile, Snapshot};
+use crate::storage::Location;
+
+/// Manifests that are read at once.
+pub(super) const READS_MAX: usize = 16;
+
+/// About what a column's statistics take in memory.
+const COLUMN_BYTES: usize = 384;
+/// About what the rest of a data file takes in memory.
+const FILE_BYTES: usize = 384;
+
+/// Reads the table metadata at `metadata_url`, from memory if it was read lately.
+///
+/// # Errors
+/// [`Error::PermissionDenied`] when the URL lies outside of `location`, [`Error::FileNotFound`],
+/// [`Error::CorruptFile`], [`Error::Unsupported`] for a format version other than 2.
+pub async fn load(location: &Location, metadata_url: &str) -> Result<Arc<TableMetadata>> {
+    let path = location.path_of(metadata_url)?;
+    if let Some(metadata) = cache::get(metadata_url) {
+        return Ok(metadata);
+    }
+    let bytes = location.store.get(&path).await?.bytes().await?;
+    let metadata = Arc::new(TableMetadata::parse(metadata_url, &bytes)?);
+    // Parsed, the many small strings of a snapshot take about as much again.
+    cache::put(metadata_url, metadata.clone(), bytes.len() * 2);
+    Ok(metadata)
+}
+
+/// Reads which files the table of `metadata` has, now or at the snapshot `snapshot_id`.
+///
+/// Costs one GET for the manifest list and one for each manifest, [`READS_MAX`] at once, less what
+/// was read lately. The data files themselves are not touched.
+///
+/// # Errors
+/// [`Error::InvalidParameter`] when there is no such snapshot, [`Error::Unsupported`] when the table
+/// has delete files or data files other than Parquet, and what [`load`] returns.
+pub async fn snapshot(
+    location: &Location,
+    metadata: &TableMetadata,
+    snapshot_id: Option<i64>,
+) -> Result<Snapshot> {
+    let version = version(metadata, snapshot_id)?;
+    let schema = match (snapshot_id, version.and_then(|version| metadata.schema(version.schema_id?))) {
+        (Some(_), Some(then)) => then,
+        _ => metadata.current_schema(),
+    };
+    let files = match version {
+        Some(version) => data_files(location, metadata, version, schema).await?,
+        None => Vec::new(),
+    };
+    Ok(Snapshot {
+        schema: Arc::new(to_arrow(schema)),
+        partition_columns: Vec::new(),
+        files: files.into(),
+        file_format: Arc::new(ParquetFormat::new()),
+        location: location.clone(),
+    })
+}
+
+fn version(metadata: &TableMetadata, snapshot_id: Option<i64>) -> Result<Option<&TableSnapshot>> {
+    let Some(id) = snapshot_id else {
+        return Ok(metadata.current_snapshot());
+    };
+    let missing = || Error::InvalidParameter(format!("the table has no snapshot {id}"));
+    metadata.snapshot(id).ok_or_else(missing).map(Some)
+}
+
+async fn data_files(
+    location: &Location,
+    metadata: &TableMetadata,
+    version: &TableSnapshot,
+    schema: &Schema,
+) -> Result<Vec<DataFile>> {
+    let manifests = manifests(location, version).await?;
+    let schema = Arc::new(schema.clone());
+    // Boxed one by one: a closure over references in a stream is not general enough to be sent.
+    let mut reads: Vec<BoxFuture<'_, Result<Arc<Vec<DataFile>>>>> = Vec::new();
+    for listed in manifests.iter() {
+        if listed.live_files() > 0 {
+            reads.push(Box::pin(manifest_files(location, metadata, listed, &schema)));
+        }
+    }
+    let files: Vec<_> = stream::iter(reads).buffered(READS_MAX).try_collect().await?;
+    Ok(files.iter().flat_map(|files: &Arc<Vec<DataFile>>| files.iter().cloned()).collect())
+}
+
+/// Reads the manifest list of `version`, from memory if it was read lately.
+///
+/// # Errors
+/// [`Error::Unsupported`] when it lists delete manifests, [`Error::CorruptFile`].
+pub(super) async fn manifests(
+    location: &Location,
+    version: &TableSnapshot,
+) -> Result<Arc<Vec<ManifestFile>>> {
+    let url = &version.manifest_list;
+    if let Some(manifests) = cache::get(url) {
+        return Ok(manifests);
+    }
+    let bytes = fetch(location, url).await?;
+    let manifests = Arc::new(manifest_list::read(url, &bytes)?);
+    if manifests.iter().any(|listed| listed.content != 0 && listed.live_files() > 0) {
+        return Err(Error::Unsupported("Iceberg tables with delete files (merge-on-read)".to_owned()));
+    }
+    cache::put(url, manifests.clone(), manifests.len() * 2 * size_of::<ManifestFile>());
+    Ok(manifests)
+}
+
+/// The live files of one manifest, from memory if it was read lately under the same schema.
+async fn manifest_files(
+    location: &Location,
+    metadata: &TableMetadata,
+    listed: &ManifestFile,
+    schema: &Arc<Schema>,
+) -> Result<Arc<Vec<DataFile>>> {
+    // Paths within the location's store are part of what is kept.
+    let key = format!("{} {} {}", listed.url, schema.schema_id, location.url);
+    if let Some(files) = cache::get(&key) {
+        return Ok(files);
+    }
+    let partition = metadata.partition_columns(listed.spec_id)?;
+    let bytes = fetch(location, &listed.url).await?;
+    let (location, listed, schema) = (location.clone(), listed.clone(), schema.clone());
+    let columns = schema.fields.len();
+    let files = off_the_reactor(move || {
+        let entries = manifest::read(&listed, &bytes, &partition)?;
+        let live = entries.iter().filter(|entry| entry.is_live());
+        live.map(|entry| data_file(&location, entry, &schema, &partition)).collect::<Result<Vec<_>>>()
+    });
+    let files = Arc::new(files.await?);
+    cache::put(&key, files.clone(), files.len() * (FILE_BYTES + COLUMN_BYTES * columns));
+    Ok(files)
+}
+
+fn data_file(
+    location: &Location,
+    entry: &Entry,
+    schema: &Schema,
+    partition: &[PartitionColumn],
+) -> Result<DataFile> {
+    let file = &entry.file;
+    if file.content != 0 {
+        return Err(Error::Unsupported("Iceberg tables with delete files (merge-on-read)".to_owned()));
+    }
+    if !file.format.eq_ignore_ascii_case("parquet") {
+        return Err(Error::Unsupported(format!("Iceberg data files of format {}", file.format)));
+    }
+    let object = ObjectMeta {
+        location: location.path_of(&file.url)?,
+        // A data file is never overwritten, so no time is needed to tell its versions apart.
+        last_modified: DateTime::UNIX_EPOCH,
+        size: u64::try_from(file.size_bytes).unwrap_or(0),
+        e_tag: None,
+        version: None,
+    };
+    let statistics = statistics::of_file(file, schema, partition);
+    Ok(DataFile { object, partition: Vec::new(), statistics: Some(Arc::new(statistics)) })
+}
+
+/// Reads all entries of a manifest, deleted ones included.
+pub(super) async fn entries(
+    location: &Location,
+    metadata: &TableMetadata,
+    listed: &ManifestFile,
+) -> Result<Vec<Entry>> {
+    let partition = metadata.partition_columns(listed.spec_id)?;
+    let bytes = fetch(location, &listed.url).await?;
+    let listed = listed.clone();
+    off_the_reactor(move || manifest::read(&listed, &bytes, &partition)).await
+}
+
+async fn fetch(location: &Location, url: &str) -> Result<Bytes> {
+    let path = location.path_of(url)?;
+    Ok(location.store.get(&path).await?.bytes().await?)
+}
+
+/// Runs `work`, which takes a while for a large manifest, where it holds up no other task.
+async fn off_the_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::Internal(format!("reading a manifest: {error}")))?
+}

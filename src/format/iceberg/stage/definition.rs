@@ -1,0 +1,153 @@
+//! Definitions: how `CREATE`, `CREATE OR REPLACE` and comments change a table's metadata.
+
+use std::collections::{BTreeMap, HashSet};
+
+use uuid::Uuid;
+
+use super::Definition;
+use crate::error::{Error, Result};
+use crate::format::iceberg::columns::{replacement, with_fresh_ids};
+use crate::format::iceberg::metadata::{
+    COMMENT_PROPERTY, PARTITION_ID_BEFORE_FIRST, PartitionSpec, SortOrder, SpecField, TableMetadata,
+};
+use crate::format::iceberg::schema::Schema;
+use crate::format::partition::{PartitionField, Transform};
+
+/// What every table tells other writers about how we write.
+const PROPERTIES: [(&str, &str); 4] = [
+    ("write.parquet.compression-codec", "zstd"),
+    ("write.delete.mode", "copy-on-write"),
+    ("write.update.mode", "copy-on-write"),
+    ("write.merge.mode", "copy-on-write"),
+];
+
+/// Returns a table without rows, in the folder at `url`.
+pub(super) fn create(url: &str, definition: &Definition) -> Result<TableMetadata> {
+    let schema = with_fresh_ids(&definition.schema, 0)?;
+    let last_partition_id = PARTITION_ID_BEFORE_FIRST;
+    let fields = spec_fields(&definition.partition, &schema, last_partition_id)?;
+    Ok(TableMetadata {
+        format_version: 2,
+        table_uuid: Uuid::new_v4().to_string(),
+        location: url.to_owned(),
+        last_sequence_number: 0,
+        last_updated_ms: 0,
+        last_column_id: schema.highest_id(),
+        schemas: vec![schema],
+        current_schema_id: 0,
+        last_partition_id: fields.last().map_or(last_partition_id, |field| field.field_id),
+        partition_specs: vec![PartitionSpec { spec_id: 0, fields }],
+        default_spec_id: 0,
+        properties: properties(definition),
+        current_snapshot_id: None,
+        snapshots: Vec::new(),
+        snapshot_log: Vec::new(),
+        metadata_log: Vec::new(),
+        sort_orders: vec![SortOrder { order_id: 0, fields: Vec::new() }],
+        default_sort_order_id: 0,
+        refs: BTreeMap::new(),
+        rest: serde_json::Map::new(),
+        url: String::new(),
+    })
+}
+
+/// Gives `draft` the columns, partitions and properties of `definition`; ids are never used again.
+pub(super) fn replace(draft: &mut TableMetadata, definition: &Definition) -> Result<()> {
+    let schema = replacement(draft, &definition.schema)?;
+    let fields = spec_fields(&definition.partition, &schema, draft.last_partition_id)?;
+    set_schema(draft, schema);
+    set_spec(draft, fields);
+    draft.properties = properties(definition);
+    if draft.default_sort_order_id != 0 {
+        draft.default_sort_order_id = 0;
+        if draft.sort_orders.iter().all(|order| order.order_id != 0) {
+            draft.sort_orders.push(SortOrder { order_id: 0, fields: Vec::new() });
+        }
+    }
+    Ok(())
+}
+
+/// Gives a column a comment, or takes it away.
+pub(super) fn set_column_comment(
+    draft: &mut TableMetadata,
+    column: &str,
+    comment: Option<String>,
+) -> Result<()> {
+    let mut schema = draft.current_schema().clone();
+    let names = || draft.current_schema().fields.iter().map(|field| field.name.clone()).collect();
+    let not_found = || Error::ColumnNotFound { name: column.to_owned(), candidates: names() };
+    let field = schema.fields.iter_mut().find(|field| field.name == column).ok_or_else(not_found)?;
+    field.doc = comment;
+    set_schema(draft, schema);
+    Ok(())
+}
+
+fn properties(definition: &Definition) -> BTreeMap<String, String> {
+    let ours = PROPERTIES.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let comment = definition.comment.clone().map(|comment| (COMMENT_PROPERTY.to_owned(), comment));
+    ours.into_iter().chain(definition.properties.clone()).chain(comment).collect()
+}
+
+/// Makes `schema` the current one: an earlier schema of the same columns, or a new one.
+fn set_schema(draft: &mut TableMetadata, mut schema: Schema) {
+    if let Some(same) = draft.schemas.iter().find(|earlier| earlier.fields == schema.fields) {
+        draft.current_schema_id = same.schema_id;
+        return;
+    }
+    schema.schema_id = 1 + draft.schemas.iter().map(|schema| schema.schema_id).max().unwrap_or(-1);
+    draft.current_schema_id = schema.schema_id;
+    draft.last_column_id = draft.last_column_id.max(schema.highest_id());
+    draft.schemas.push(schema);
+}
+
+/// Makes a spec of `fields` the default: an earlier one that is the same but for its ids, or a new one.
+fn set_spec(draft: &mut TableMetadata, fields: Vec<SpecField>) {
+    let alike = |earlier: &SpecField, field: &SpecField| {
+        (earlier.source_id, &earlier.name, earlier.transform)
+            == (field.source_id, &field.name, field.transform)
+    };
+    let same = draft.partition_specs.iter().find(|spec| {
+        spec.fields.len() == fields.len() && spec.fields.iter().zip(&fields).all(|(a, b)| alike(a, b))
+    });
+    if let Some(same) = same {
+        draft.default_spec_id = same.spec_id;
+        return;
+    }
+    let spec_id = 1 + draft.partition_specs.iter().map(|spec| spec.spec_id).max().unwrap_or(-1);
+    draft.last_partition_id = fields.last().map_or(draft.last_partition_id, |field| field.field_id);
+    draft.default_spec_id = spec_id;
+    draft.partition_specs.push(PartitionSpec { spec_id, fields });
+}
+
+/// Returns the spec fields of `partition` over `schema`, their ids following `last_id`.
+fn spec_fields(partition: &[PartitionField], schema: &Schema, last_id: i32) -> Result<Vec<SpecField>> {
+    let mut names = HashSet::new();
+    partition
+        .iter()
+        .zip(last_id + 1..)
+        .map(|(field, field_id)| {
+            if !names.insert(&field.name) {
+                let message = format!("partition field \"{}\" is named twice", field.name);
+                return Err(Error::InvalidParameter(message));
+            }
+            spec_field(field, schema, field_id)
+        })
+        .collect()
+}
+
+fn spec_field(field: &PartitionField, schema: &Schema, field_id: i32) -> Result<SpecField> {
+    let PartitionField { source, name, transform } = field;
+    let names = || schema.fields.iter().map(|field| field.name.clone()).collect();
+    let not_found = || Error::ColumnNotFound { name: source.clone(), candidates: names() };
+    let column = schema.field(source).ok_or_else(not_found)?;
+    if column.primitive().and_then(|kind| transform.result(kind)).is_none() {
+        let message = format!("column \"{source}\" cannot be partitioned by {transform}: its type has none");
+        return Err(Error::DatatypeMismatch(message));
+    }
+    let is_the_column = name == source && *transform == Transform::Identity;
+    if schema.field(name).is_some() && !is_the_column {
+        let message = format!("partition field \"{name}\" has the name of a column");
+        return Err(Error::InvalidParameter(message));
+    }
+    Ok(SpecField { source_id: column.id, field_id, name: name.clone(), transform: *transform })
+}

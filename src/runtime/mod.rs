@@ -1,0 +1,101 @@
+//! The runtime: what queries may use, and which of them run.
+//!
+//! Query work has threads of its own, apart from those that serve sockets and object stores, so that
+//! a light statement and a cancel are answered while every core is busy. Memory, spill and the number
+//! of running queries are bounded here; what a query does is decided in `engine`.
+
+pub mod cpu;
+pub mod memory;
+pub mod queries;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::telemetry::Metrics;
+use cpu::CpuRuntime;
+use memory::{GlobalPool, QueryPool};
+use queries::Queries;
+
+/// Folders of spill files begin with this, so that a start can remove what a killed daemon left.
+const SPILL_PREFIX: &str = "lacus-";
+
+/// What all queries of this process share.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Serves sockets and object stores.
+    pub io: tokio::runtime::Handle,
+    /// Runs queries.
+    pub cpu: CpuRuntime,
+    /// Caches, stores, spill folder and the pool over all queries.
+    pub env: Arc<RuntimeEnv>,
+    pub queries: Queries,
+    pub metrics: Arc<Metrics>,
+    query_memory_bytes: usize,
+    global: Arc<GlobalPool>,
+}
+
+impl Runtime {
+    /// Starts the CPU runtime and prepares memory pool and spill folder.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the spill folder cannot be made or written.
+    pub fn start(config: &Config, io: tokio::runtime::Handle) -> Result<Self> {
+        let spill = prepare_spill_dir(&config.spill_dir)?;
+        let global = Arc::new(GlobalPool::new(config.memory_limit_bytes));
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![spill]))
+            .with_max_temp_directory_size(config.spill_limit_bytes);
+        let env = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::clone(&global) as Arc<dyn MemoryPool>)
+            .with_disk_manager_builder(disk)
+            .with_metadata_cache_limit(config.metadata_cache_bytes)
+            .with_file_statistics_cache_limit(config.metadata_cache_bytes / 4)
+            .build_arc()?;
+        let metrics = Arc::new(Metrics::default());
+        Ok(Self {
+            io,
+            cpu: CpuRuntime::start(config.threads)?,
+            env,
+            queries: Queries::new(config.queries_max, config.queue_max, Arc::clone(&metrics)),
+            metrics,
+            query_memory_bytes: config.query_memory_bytes,
+            global,
+        })
+    }
+
+    /// Returns an environment for one query: the shared one, with a memory pool of its own.
+    pub fn query_env(&self) -> Arc<RuntimeEnv> {
+        let pool = QueryPool::new(Arc::clone(&self.global), self.query_memory_bytes);
+        Arc::new(RuntimeEnv { memory_pool: Arc::new(pool), ..self.env.as_ref().clone() })
+    }
+
+    /// Waits until no query runs, at most `limit` long; then cancels what is left.
+    pub async fn drain(&self, limit: Duration) {
+        self.queries.drain(limit).await;
+    }
+}
+
+/// Makes a folder for this process, and removes those of processes that are gone.
+fn prepare_spill_dir(dir: &std::path::Path) -> Result<std::path::PathBuf> {
+    let failed = |error: std::io::Error| {
+        Error::Config(format!("the spill folder \"{}\" cannot be used: {error}", dir.display()))
+    };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    for entry in std::fs::read_dir(dir).map_err(failed)?.flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(SPILL_PREFIX));
+        let gone = process.is_some_and(|id| !std::path::Path::new("/proc").join(id).exists());
+        if gone && cfg!(target_os = "linux") && std::fs::remove_dir_all(entry.path()).is_err() {
+            tracing::warn!(folder = %entry.path().display(), "spill files of an earlier process stay");
+        }
+    }
+    let own = dir.join(format!("{SPILL_PREFIX}{}", std::process::id()));
+    std::fs::create_dir_all(&own).map_err(failed)?;
+    Ok(own)
+}

@@ -1,0 +1,214 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use bytes::Bytes;
+use datafusion::common::ScalarValue;
+use pgwire::messages::PgWireBackendMessage as Backend;
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::{
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended,
+};
+use pgwire::messages::response::EmptyQueryResponse;
+
+use super::cancel::CancelKey;
+use super::connection::{Connection, watched};
+use super::encode::{TimeZone, row_description};
+use super::parameter::decode_parameter;
+use super::portal::{Cursor, Portal, Progress, text_formats};
+use super::types::{Format, arrow_type, pg_type_of};
+use crate::engine::execute::Outcome;
+use crate::engine::parse;
+use crate::engine::session::Prepared;
+use crate::engine::statement::{Parsed, Statement};
+use crate::error::{Error, Result};
+
+/// What Describe and Close name: a prepared statement.
+const STATEMENT: u8 = b'S';
+
+impl Connection {
+    pub(super) async fn parse(&mut self, message: Parse) -> Result<()> {
+        let limit = self.engine.config.statement_limit_bytes;
+        if message.query.len() > limit {
+            return Err(Error::LimitExceeded(format!("a statement can have {limit} bytes")));
+        }
+        let mut statements = parse::parse(&message.query)?;
+        if statements.len() > 1 {
+            let message = "cannot insert multiple commands into a prepared statement".to_owned();
+            return Err(Error::Syntax { message, position: None });
+        }
+        let parsed = statements.pop().unwrap_or_else(nothing);
+        let declared = message.type_oids.iter().map(|oid| declared_type(*oid)).collect::<Result<Vec<_>>>()?;
+        let cancel = self.session.cancel().clone();
+        let preparing = self.session.prepare(parsed, &declared);
+        let mut prepared = watched(&self.stream, &cancel, preparing).await?;
+        prepared.declared_oids = message.type_oids;
+        self.session.store(message.name.unwrap_or_default(), prepared)?;
+        self.stream.send(Backend::ParseComplete(ParseComplete::new()))
+    }
+
+    pub(super) fn bind(&mut self, message: Bind) -> Result<()> {
+        let prepared = self.session.statement(message.statement_name.as_deref().unwrap_or_default())?;
+        let name = message.portal_name.unwrap_or_default();
+        if !name.is_empty() && self.portals.contains_key(&name) {
+            return Err(Error::DuplicatePortal(name));
+        }
+        let limit = self.engine.config.statements_max;
+        if self.portals.len() >= limit && !self.portals.contains_key(&name) {
+            return Err(Error::LimitExceeded(format!("a session can hold {limit} portals")));
+        }
+        let zone = self.session.settings.text("TimeZone").parse()?;
+        let values = values(&prepared, &message.parameter_format_codes, &message.parameters, &zone)?;
+        let columns = prepared.schema.as_ref().map_or(0, |schema| schema.fields().len());
+        let formats = Format::spread(&message.result_column_format_codes, columns)?;
+        let portal = Portal { prepared, values, formats, progress: Progress::Ready };
+        self.portals.insert(name, portal);
+        self.stream.send(Backend::BindComplete(BindComplete::new()))
+    }
+
+    pub(super) fn describe(&mut self, message: &Describe) -> Result<()> {
+        let name = message.name.as_deref().unwrap_or_default();
+        if message.target_type == STATEMENT {
+            let prepared = self.session.statement(name)?;
+            let types = parameter_oids(&prepared);
+            self.stream.send(Backend::ParameterDescription(ParameterDescription::new(types)))?;
+            return match &prepared.schema {
+                Some(schema) => self.columns(&row_description(schema, &text_formats(schema))?),
+                None => self.stream.send(Backend::NoData(NoData::new())),
+            };
+        }
+        let portal = self.portals.get(name).ok_or_else(|| Error::PortalNotFound(name.to_owned()))?;
+        match &portal.prepared.schema {
+            Some(schema) => {
+                let description = row_description(schema, &portal.formats)?;
+                self.columns(&description)
+            }
+            None => self.stream.send(Backend::NoData(NoData::new())),
+        }
+    }
+
+    fn columns(&mut self, description: &[u8]) -> Result<()> {
+        self.stream.write_raw(description);
+        Ok(())
+    }
+
+    pub(super) async fn execute(&mut self, message: Execute, key: &CancelKey) -> Result<()> {
+        let name = message.name.unwrap_or_default();
+        // The portal goes back when it is not used up, and is gone after an error.
+        let mut portal = self.portals.remove(&name).ok_or_else(|| Error::PortalNotFound(name.clone()))?;
+        if is_nothing(&portal.prepared.parsed) {
+            self.portals.insert(name, portal);
+            return self.stream.send(Backend::EmptyQueryResponse(EmptyQueryResponse::new()));
+        }
+        let rows_max = usize::try_from(message.max_rows).ok().filter(|rows| *rows > 0).unwrap_or(usize::MAX);
+        let progress = std::mem::replace(&mut portal.progress, Progress::Ready);
+        portal.progress = match progress {
+            Progress::Finished(tag) => {
+                self.complete(tag.clone())?;
+                Progress::Finished(tag)
+            }
+            Progress::Running(cursor) => {
+                let running = key.query(cursor.stream.cancel().token());
+                let progress = self.fetch(cursor, rows_max).await;
+                drop(running);
+                progress?
+            }
+            Progress::Ready => self.begin(&portal, rows_max).await?,
+        };
+        self.portals.insert(name, portal);
+        Ok(())
+    }
+
+    async fn begin(&mut self, portal: &Portal, rows_max: usize) -> Result<Progress> {
+        let cancel = self.session.cancel().clone();
+        let running = self.session.run(&portal.prepared, &portal.values);
+        match watched(&self.stream, &cancel, running).await? {
+            Outcome::Done(tag) => {
+                self.complete(tag.clone())?;
+                Ok(Progress::Finished(tag))
+            }
+            Outcome::Rows(rows) => {
+                let columns = rows.schema.fields().len();
+                if portal.formats.len() != columns {
+                    return Err(Error::Unsupported("cached plan must not change result type".to_owned()));
+                }
+                let options = self.encode_options()?;
+                let started = Cursor::start(rows, &portal.formats, &options);
+                let cursor = watched(&self.stream, &cancel, started).await?;
+                self.fetch(cursor, rows_max).await
+            }
+        }
+    }
+
+    /// Sends the next rows of a portal; it is suspended when there may be more.
+    async fn fetch(&mut self, mut cursor: Cursor, rows_max: usize) -> Result<Progress> {
+        let sent = self.send_rows(&mut cursor, rows_max).await?;
+        if sent == rows_max {
+            self.stream.send(Backend::PortalSuspended(PortalSuspended::new()))?;
+            return Ok(Progress::Running(cursor));
+        }
+        self.complete(cursor.tag(sent))?;
+        Ok(Progress::Finished(cursor.tag(0)))
+    }
+
+    pub(super) fn close(&mut self, message: &Close) -> Result<()> {
+        let name = message.name.as_deref().unwrap_or_default();
+        if message.target_type == STATEMENT {
+            self.session.close_statement(name);
+        } else {
+            self.portals.remove(name);
+        }
+        self.stream.send(Backend::CloseComplete(CloseComplete::new()))
+    }
+}
+
+/// The statement of an empty text.
+fn nothing() -> Parsed {
+    Parsed { text: "".into(), statement: Statement::Deallocate(Some(String::new())) }
+}
+
+fn is_nothing(parsed: &Parsed) -> bool {
+    parsed.text.is_empty()
+}
+
+fn declared_type(oid: u32) -> Result<Option<DataType>> {
+    const UNKNOWN: u32 = 705;
+    if oid == 0 || oid == UNKNOWN {
+        return Ok(None);
+    }
+    let found = arrow_type(oid, -1);
+    found.map(Some).ok_or_else(|| Error::Unsupported(format!("parameters of type {oid} are not supported")))
+}
+
+/// The types that ParameterDescription shows: the client's own choice, or ours.
+fn parameter_oids(prepared: &Prepared) -> Vec<u32> {
+    let oid = |(index, ty): (usize, &DataType)| match prepared.declared_oids.get(index) {
+        Some(oid) if *oid != 0 => *oid,
+        _ => pg_type_of(ty).oid,
+    };
+    prepared.parameters.iter().enumerate().map(oid).collect()
+}
+
+fn values(
+    prepared: &Arc<Prepared>,
+    codes: &[i16],
+    given: &[Option<Bytes>],
+    zone: &TimeZone,
+) -> Result<Vec<ScalarValue>> {
+    let wanted = &prepared.parameters;
+    if given.len() != wanted.len() {
+        return Err(Error::Protocol(format!(
+            "bind message supplies {} parameters, but the prepared statement requires {}",
+            given.len(),
+            wanted.len()
+        )));
+    }
+    let formats = Format::spread(codes, wanted.len())?;
+    let oids = parameter_oids(prepared);
+    let mut values = Vec::with_capacity(wanted.len());
+    for (index, bytes) in given.iter().enumerate() {
+        values.push(decode_parameter(&wanted[index], oids[index], formats[index], bytes.as_deref(), zone)?);
+    }
+    Ok(values)
+}

@@ -1,0 +1,149 @@
+//! Values as text, read as PostgreSQL's input functions do.
+
+use arrow::datatypes::IntervalMonthDayNanoType;
+use datafusion::common::ScalarValue;
+use serde::de::IgnoredAny;
+use uuid::Uuid;
+
+use super::number::Number;
+use super::{Value, array, datetime, interval, invalid_syntax, unsupported};
+use crate::error::{Error, Result};
+use crate::server::pg::encode::TimeZone;
+use crate::server::pg::types::{self, oid};
+
+/// Reads a value of the type `oid`.
+pub(super) fn decode(text: &str, oid: u32, time_zone: &TimeZone) -> Result<Value> {
+    let scalar = match oid {
+        oid::BOOL => ScalarValue::Boolean(Some(boolean(text)?)),
+        oid::INT2 => ScalarValue::Int16(Some(integer(text, oid)?)),
+        oid::INT4 => ScalarValue::Int32(Some(integer(text, oid)?)),
+        oid::INT8 => ScalarValue::Int64(Some(integer(text, oid)?)),
+        oid::FLOAT4 => ScalarValue::Float32(Some(float(text, oid, |value: f32| value.into())?)),
+        oid::FLOAT8 => ScalarValue::Float64(Some(float(text, oid, |value: f64| value)?)),
+        oid::NUMERIC => {
+            return Number::parse(text.trim()).map(Value::Number).ok_or_else(|| invalid_syntax(oid, text));
+        }
+        oid::BYTEA => ScalarValue::Binary(Some(bytea(text)?)),
+        oid::DATE => ScalarValue::Date32(Some(datetime::date(text)?)),
+        oid::TIME => ScalarValue::Time64Microsecond(Some(datetime::time(text)?)),
+        oid::TIMESTAMP => ScalarValue::TimestampMicrosecond(Some(datetime::timestamp(text)?), None),
+        oid::TIMESTAMPTZ => {
+            let micros = datetime::timestamptz(text, time_zone)?;
+            ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))
+        }
+        oid::INTERVAL => months_days_nanos(interval::parse(text)?)?,
+        oid::UUID => uuid(text)?,
+        oid::JSON | oid::JSONB => json(text, oid)?,
+        oid if types::is_text(oid) => ScalarValue::Utf8(Some(text.to_owned())),
+        oid if types::is_unsigned(oid) => ScalarValue::UInt32(Some(integer(text, oid)?)),
+        other => {
+            let element = types::element_oid(other).ok_or_else(|| unsupported(other))?;
+            return array::parse(text, element, time_zone);
+        }
+    };
+    Ok(Value::Scalar(scalar))
+}
+
+/// Any beginning of the words that leaves no doubt, and 1 and 0.
+fn boolean(text: &str) -> Result<bool> {
+    let word = text.trim().to_ascii_lowercase();
+    let begins = |whole: &str, least: usize| word.len() >= least && whole.starts_with(word.as_str());
+    if begins("true", 1) || begins("yes", 1) || begins("on", 2) || word == "1" {
+        return Ok(true);
+    }
+    if begins("false", 1) || begins("no", 1) || begins("off", 2) || word == "0" {
+        return Ok(false);
+    }
+    Err(invalid_syntax(oid::BOOL, text))
+}
+
+fn integer<T>(text: &str, oid: u32) -> Result<T>
+where
+    T: std::str::FromStr<Err = std::num::ParseIntError>,
+{
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.trim().parse().map_err(|error: std::num::ParseIntError| match error.kind() {
+        PosOverflow | NegOverflow => out_of_range(oid, text),
+        _ => invalid_syntax(oid, text),
+    })
+}
+
+fn out_of_range(oid: u32, text: &str) -> Error {
+    Error::OutOfRange(format!("value \"{text}\" is out of range for type {}", types::type_name(oid)))
+}
+
+/// A number that only becomes infinite, or zero, by rounding is out of range.
+fn float<T: std::str::FromStr + Copy>(text: &str, oid: u32, wide: impl Fn(T) -> f64) -> Result<T> {
+    let trimmed = text.trim();
+    let value: T = trimmed.parse().map_err(|_| invalid_syntax(oid, text))?;
+    let mantissa = trimmed.split(['e', 'E']).next().unwrap_or_default();
+    let has_digit =
+        |digits: std::ops::RangeInclusive<char>| mantissa.chars().any(|char| digits.contains(&char));
+    let overflow = wide(value).is_infinite() && has_digit('0'..='9');
+    let underflow = wide(value) == 0.0 && has_digit('1'..='9');
+    if overflow || underflow { Err(out_of_range(oid, text)) } else { Ok(value) }
+}
+
+/// `\x00ff`, or characters with `\\` and `\ooo`.
+fn bytea(text: &str) -> Result<Vec<u8>> {
+    match text.strip_prefix("\\x") {
+        Some(digits) => {
+            let digits: Vec<u8> = digits.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+            let bytes = digits.chunks(2).map(hex_byte).collect::<Option<Vec<_>>>();
+            bytes.ok_or_else(|| Error::InvalidText("invalid hexadecimal data".to_owned()))
+        }
+        None => unescape(text.as_bytes()).ok_or_else(|| invalid_syntax(oid::BYTEA, text)),
+    }
+}
+
+fn hex_byte(pair: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    match pair {
+        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    }
+}
+
+fn unescape(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let [first, tail @ ..] = rest {
+        let (byte, next) = match (first, tail) {
+            (b'\\', [b'\\', next @ ..]) => (b'\\', next),
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', next @ ..]) => {
+                (((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'), next)
+            }
+            (b'\\', _) => return None,
+            (byte, next) => (*byte, next),
+        };
+        bytes.push(byte);
+        rest = next;
+    }
+    Some(bytes)
+}
+
+/// Reads a uuid with or without dashes and braces.
+pub(super) fn uuid(text: &str) -> Result<ScalarValue> {
+    let id = Uuid::parse_str(text.trim()).map_err(|_| invalid_syntax(oid::UUID, text))?;
+    Ok(ScalarValue::FixedSizeBinary(16, Some(id.as_bytes().to_vec())))
+}
+
+/// Json stays text, once it is sure to be json.
+pub(super) fn json(text: &str, oid: u32) -> Result<ScalarValue> {
+    serde_json::from_str::<IgnoredAny>(text).map_err(|_| {
+        Error::InvalidText(format!("invalid input syntax for type {}", types::type_name(oid)))
+    })?;
+    Ok(ScalarValue::Utf8(Some(text.to_owned())))
+}
+
+/// An interval as Arrow has it.
+///
+/// # Errors
+/// [`Error::DatetimeOverflow`] when its time is longer than 292 years.
+pub(super) fn months_days_nanos(value: crate::server::pg::encode::interval::Interval) -> Result<ScalarValue> {
+    let nanos = value
+        .micros
+        .checked_mul(1_000)
+        .ok_or_else(|| Error::DatetimeOverflow("interval out of range".to_owned()))?;
+    let value = IntervalMonthDayNanoType::make_value(value.months, value.days, nanos);
+    Ok(ScalarValue::IntervalMonthDayNano(Some(value)))
+}

@@ -1,0 +1,6 @@
+//! Integration tests: one binary, the real daemon, real sockets, real files.
+
+mod daemon;
+mod s3;
+mod smoke;
+mod tpch;
