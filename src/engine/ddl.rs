@@ -7,6 +7,7 @@ use super::execute::{Outcome, Run};
 use super::plan::Planner;
 use super::session::{Session, done};
 use super::statement::{CommentOn, CreateView, Name, RelationWord, Statement};
+use super::write::refuse_duplicates;
 use crate::catalog::log::{ViewColumn, ViewRecord};
 use crate::catalog::transaction::Transaction;
 use crate::error::{Error, Result};
@@ -150,10 +151,11 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
         });
     }
     let named = |(index, field): (usize, &arrow::datatypes::FieldRef)| ViewColumn {
-        name: create.columns.get(index).map_or_else(|| display_name(field.name()), String::as_str).to_owned(),
+        name: create.columns.get(index).map_or_else(|| display_name(field.name()).to_owned(), String::clone),
         data_type: field.data_type().to_string(),
     };
     let columns: Vec<ViewColumn> = fields.iter().enumerate().map(named).collect();
+    refuse_duplicates(columns.iter().map(|column| column.name.as_str()))?;
     let record = ViewRecord {
         sql: create.sql.clone(),
         columns,

@@ -91,8 +91,10 @@ impl Planner {
         }
         let mut statement = ast::Statement::Query(Box::new(query));
         dialect::rewrite(&mut statement);
-        let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
-        system::prepare(&statement, &browse, &self.facts).await?;
+        if depth == 0 {
+            let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
+            system::prepare(&statement, &browse, &self.facts).await?;
+        }
         let mut tables = Tables::new(&self.state);
         self.files(&mut statement, &mut tables).await?;
         let statement = PlannerStatement::Statement(Box::new(statement));

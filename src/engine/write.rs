@@ -180,7 +180,9 @@ fn query_schema(plan: &LogicalPlan, names: &[String]) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-fn refuse_duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
+/// # Errors
+/// [`Error::AlreadyExists`] for a name that comes twice.
+pub(super) fn refuse_duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
         if !seen.insert(name) {

@@ -27,7 +27,7 @@ use datafusion::sql::sqlparser::ast::{DataType, Expr, ObjectName, Statement, Vis
 
 use crate::catalog::Browse;
 use crate::error::Result;
-use crate::function::{ABOUT_NAMES, ABOUT_SIZES, CatalogFacts, SessionFacts};
+use crate::function::{ABOUT_NAMES, ABOUT_SIZES, SessionFacts};
 
 use listing::Listing;
 use source::Source;
@@ -83,7 +83,6 @@ pub async fn prepare(statement: &Statement, browse: &Arc<dyn Browse>, session: &
     let mut needs = Needs::default();
     let _ = statement.visit(&mut needs);
     if !needs.names && !needs.sizes && !needs.system {
-        session.pin(CatalogFacts::default());
         return Ok(());
     }
     let listing = Listing::load(browse.as_ref(), &session.database).await?;

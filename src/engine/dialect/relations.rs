@@ -26,7 +26,8 @@ pub(super) fn rewrite(factor: &mut TableFactor, ctes: &[String]) {
             }
         }
         TableFactor::Function { name, alias, .. } => {
-            if unqualify(name).as_deref() == Some("generate_series") {
+            let function = unqualify(name);
+            if function.as_deref() == Some("generate_series") {
                 name_column("generate_series", alias);
             }
         }

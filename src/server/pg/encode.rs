@@ -150,8 +150,8 @@ pub fn row_description(schema: &Schema, formats: &[Format]) -> Result<BytesMut> 
     for (field, format) in schema.fields().iter().zip(formats) {
         let PgType { oid, len, typmod } = types::pg_type(field);
         // A name ends at its first zero byte on the wire.
-        let name = display_name(field.name());
-        out.put_slice(name.split('\0').next().unwrap_or_default().as_bytes());
+        let name = display_name(field.name()).split('\0').next().unwrap_or_default();
+        out.put_slice(name.as_bytes());
         out.put_u8(0);
         // Neither table nor column number: results are not bound to one.
         out.put_u32(0);
