@@ -25,10 +25,10 @@ pub(super) fn rewrite(factor: &mut TableFactor, ctes: &[String]) {
                 _ => {}
             }
         }
-        TableFactor::Function { name, alias, .. }
-            if unqualify(name).as_deref() == Some("generate_series") =>
-        {
-            name_column("generate_series", alias);
+        TableFactor::Function { name, alias, .. } => {
+            if unqualify(name).as_deref() == Some("generate_series") {
+                name_column("generate_series", alias);
+            }
         }
         TableFactor::UNNEST { alias, with_offset: false, .. } => name_column("unnest", alias),
         _ => {}

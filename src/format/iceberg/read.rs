@@ -39,9 +39,14 @@ pub async fn load(location: &Location, metadata_url: &str) -> Result<Arc<TableMe
     }
     let bytes = location.store.get(&path).await?.bytes().await?;
     let metadata = Arc::new(TableMetadata::parse(metadata_url, &bytes)?);
-    // Parsed, the many small strings of a snapshot take about as much again.
-    cache::put(metadata_url, metadata.clone(), bytes.len() * 2);
+    keep(&metadata, bytes.len());
     Ok(metadata)
+}
+
+/// Keeps what was read or just written for the next [`load`].
+pub(super) fn keep(metadata: &Arc<TableMetadata>, json_bytes: usize) {
+    // Parsed, the many small strings of a snapshot take about as much again.
+    cache::put(&metadata.url, Arc::clone(metadata), json_bytes * 2);
 }
 
 /// Reads which files the table of `metadata` has, now or at the snapshot `snapshot_id`.

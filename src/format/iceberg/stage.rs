@@ -22,6 +22,7 @@ use uuid::Uuid;
 use self::pending::Pending;
 use super::metadata::TableSnapshot;
 use super::metadata::{COMMENT_PROPERTY, MAIN, MetadataLog, Reference, SnapshotLog, TableMetadata};
+use super::read;
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
 use crate::format::partition::PartitionField;
@@ -109,9 +110,13 @@ pub async fn stage(
     let version = base.map_or(0, |base| base.version() + 1);
     let (path, url) = table.metadata_file(&format!("{version:05}-{}.metadata.json", Uuid::new_v4()));
     url.clone_into(&mut draft.url);
-    puts.push((path, to_json(&draft)?));
+    let json = to_json(&draft)?;
+    let metadata = Arc::new(draft);
+    let json_bytes = json.len();
+    puts.push((path, json));
     store_all(location, puts).await?;
-    Ok(Staged { metadata_url: url, metadata: Arc::new(draft) })
+    read::keep(&metadata, json_bytes);
+    Ok(Staged { metadata_url: url, metadata })
 }
 
 /// Applies `changes` to a copy of `base`; files are only gathered.
