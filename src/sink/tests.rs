@@ -185,6 +185,21 @@ async fn a_small_budget_is_kept_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn files_end_early_when_parts_are_too_small_to_send() {
+    let mut lake = Lake::new();
+    lake.location.url = "s3://bucket/".to_owned();
+    let files = lake
+        .write(SERIES, |options| {
+            options.partition = by("n", Transform::Bucket(50));
+            options.memory_bytes = 512 << 10;
+        })
+        .await
+        .unwrap();
+    assert!(files.len() > 50, "{} files: nothing was ended before the last row", files.len());
+    assert!(lake.integers(&files, "n").into_iter().eq(1..=60_000), "rows are missing");
+}
+
+#[tokio::test]
 async fn files_end_at_their_target_size() {
     let lake = Lake::new();
     let files = lake

@@ -107,12 +107,11 @@ impl Upload {
             return Ok(());
         }
         self.seal().await?;
-        if let Some(mut multipart) = self.multipart.take() {
-            if let Err(error) = multipart.complete().await {
-                self.multipart = Some(multipart);
-                return Err(error.into());
-            }
+        if let Some(multipart) = &mut self.multipart {
+            multipart.complete().await?;
         }
+        // Only now: an upload whose completion fails, or is dropped half-way, is still aborted.
+        self.multipart = None;
         Ok(())
     }
 
