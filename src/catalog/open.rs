@@ -171,10 +171,10 @@ impl Catalogs {
     /// # Errors
     /// What the store answers, and what is wrong with a declaration.
     pub async fn open_table(&self, lake: &Lake, schema: &str, name: &str) -> Result<Option<FileSet>> {
-        if let Some(declared) = self.declared.get(&lake.name) {
-            if let Some(table) = declared.table(schema, name)? {
-                return table.file_set(&lake.location).map(Some);
-            }
+        if let Some(declared) = self.declared.get(&lake.name)
+            && let Some(table) = declared.table(schema, name)?
+        {
+            return table.file_set(&lake.location).map(Some);
         }
         match discovery::table(&self.files, &lake.location, schema, name).await? {
             Some(table) => table.file_set(&lake.location).map(Some),

@@ -34,10 +34,9 @@ impl Session {
         refuse_system(&full.schema)?;
         let transaction = Arc::clone(&planner.transaction);
         let tag = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
-        if create.if_not_exists && !create.or_replace {
-            if transaction.relation(&full.catalog, &full.schema, &full.name).await?.is_some() {
-                return Ok(done(tag));
-            }
+        let may_exist = create.if_not_exists && !create.or_replace;
+        if may_exist && transaction.relation(&full.catalog, &full.schema, &full.name).await?.is_some() {
+            return Ok(done(tag));
         }
         let (plan, planner, schema) = match &create.query {
             None => (None, planner, Arc::new(defined_schema(self.state(), &create.columns)?)),

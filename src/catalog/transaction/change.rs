@@ -380,10 +380,9 @@ impl LakeView {
     fn pin_version(&mut self, table: &str) {
         let base = self.written.get(table).and_then(|written| written.base.clone());
         for dependency in &mut self.dependencies {
-            if let Dependency::Table { id, metadata, .. } = dependency {
-                if id == table {
-                    metadata.clone_from(&base);
-                }
+            match dependency {
+                Dependency::Table { id, metadata, .. } if id == table => metadata.clone_from(&base),
+                _ => {}
             }
         }
     }

@@ -67,8 +67,9 @@ async fn rebased(view: &LakeView, state: &LakeState) -> Result<Vec<Operation>> {
                         written.base.as_ref().is_some_and(|base| *base != current.metadata)
                     });
                     if let Some(current) = moved {
-                        table.metadata =
-                            restage(&view.lake, &table.directory, &current.metadata, written).await?;
+                        table.metadata = restage(&view.lake, &table.directory, &current.metadata, written)
+                            .await
+                            .map_err(|error| named(error, schema, name))?;
                         table.comment.clone_from(&current.comment);
                     }
                 }
@@ -93,13 +94,21 @@ async fn restage(lake: &Lake, directory: &str, current: &str, written: &Written)
     super::change::relative(location, &staged.metadata_url)
 }
 
+/// A conflict under the name that the client knows, where the format only knew a folder.
+fn named(error: Error, schema: &str, name: &str) -> Error {
+    match error {
+        Error::CommitConflict { .. } => Error::CommitConflict { table: format!("{schema}.{name}") },
+        other => other,
+    }
+}
+
 /// What follows a commit and may fail without harm: the checkpoint, and the hint for other engines.
 async fn finish(view: &LakeView, entry: &LogEntry) {
     let lake = Arc::clone(&view.lake);
-    if let Ok(state) = lake.refresh().await {
-        if state.version == entry.version {
-            lake.checkpoint(&state).await;
-        }
+    if let Ok(state) = lake.refresh().await
+        && state.version == entry.version
+    {
+        lake.checkpoint(&state).await;
     }
     for operation in &entry.operations {
         let Operation::PutTable { table, .. } = operation else { continue };

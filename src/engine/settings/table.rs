@@ -272,7 +272,7 @@ pub fn milliseconds(value: &str) -> Option<u64> {
 /// Writes milliseconds as PostgreSQL's SHOW does: in the largest unit that keeps them whole.
 fn written(milliseconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
-    let unit = UNITS.iter().find(|(size, _)| milliseconds > 0 && milliseconds % size == 0);
+    let unit = UNITS.iter().find(|(size, _)| milliseconds > 0 && milliseconds.is_multiple_of(*size));
     match unit {
         Some((size, name)) => format!("{}{name}", milliseconds / size),
         None if milliseconds == 0 => "0".to_owned(),

@@ -109,8 +109,9 @@ impl Connection {
                 Progress::Finished(tag)
             }
             Progress::Running(cursor) => {
-                let running = key.query(cursor.stream.cancel().token());
-                let progress = self.fetch(cursor, rows_max).await;
+                let token = cursor.stream.cancel().token();
+                let running = key.query(token);
+                let progress = self.fetch(*cursor, rows_max).await;
                 drop(running);
                 progress?
             }
@@ -146,7 +147,7 @@ impl Connection {
         let sent = self.send_rows(&mut cursor, rows_max).await?;
         if sent == rows_max {
             self.stream.send(Backend::PortalSuspended(PortalSuspended::new()))?;
-            return Ok(Progress::Running(cursor));
+            return Ok(Progress::Running(Box::new(cursor)));
         }
         self.complete(cursor.tag(sent))?;
         Ok(Progress::Finished(cursor.tag(0)))

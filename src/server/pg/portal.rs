@@ -44,7 +44,7 @@ pub struct Portal {
 #[derive(Debug)]
 pub enum Progress {
     Ready,
-    Running(Cursor),
+    Running(Box<Cursor>),
     /// All rows are sent, or the command is done; its tag for another Execute.
     Finished(String),
 }
