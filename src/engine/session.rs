@@ -339,11 +339,12 @@ impl Session {
     ) -> Result<Outcome> {
         let prepared = self.statement(name)?;
         if parameters.len() != prepared.parameters.len() {
-            return Err(Error::InvalidParameter(format!(
+            let message = format!(
                 "wrong number of parameters for prepared statement \"{name}\": expected {}, got {}",
                 prepared.parameters.len(),
                 parameters.len()
-            )));
+            );
+            return Err(Error::Syntax { message, position: None });
         }
         let pairs = parameters.iter().zip(&prepared.parameters);
         let values =
@@ -460,8 +461,8 @@ impl Session {
         }
         let options = self.state.config_mut().options_mut();
         let zone = self.settings.text("TimeZone");
-        // DataFusion's to_timestamp fails on text columns once a zone is set, so UTC stays unset.
-        options.execution.time_zone = (zone != "UTC").then_some(zone);
+        // Without one, DataFusion takes timestamptz for timestamp.
+        options.execution.time_zone = Some(zone);
         for (name, value) in self.settings.engine_options() {
             options.set(&name, &value)?;
         }

@@ -4,8 +4,7 @@
 //! empty text, errors as `SQLSTATE: message`. White space inside a value counts as one blank. The letters
 //! behind `query` stand for the columns, `I` for whole numbers, `R` for other numbers, `T` for the rest;
 //! only how many there are is checked. `connection NAME` switches to another session of the same user.
-//! Each file has a lake of its own; a daemon serves all of them as catalogs by the name `lake`, one after
-//! the other.
+//! Each file has a fresh lake and a daemon of its own.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
