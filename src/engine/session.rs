@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::TaskContext;
 use datafusion::execution::context::{SessionContext, SessionState};
+use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -467,6 +467,18 @@ impl Session {
             options.set(&name, &value)?;
         }
         self.state_version = version;
+        self.refresh_functions()
+    }
+
+    /// Makes the functions anew that keep an option, as `now()` keeps the zone.
+    fn refresh_functions(&mut self) -> Result<()> {
+        let options = self.state.config_options();
+        let functions = self.state.scalar_functions().values();
+        let fresh: Vec<_> =
+            functions.filter_map(|function| function.inner().with_updated_config(options)).collect();
+        for function in fresh {
+            self.state.register_udf(Arc::new(function))?;
+        }
         Ok(())
     }
 

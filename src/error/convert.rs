@@ -51,7 +51,7 @@ impl From<ArrowError> for Error {
             ArrowError::DivideByZero => Self::DivisionByZero,
             ArrowError::ArithmeticOverflow(message) => Self::OutOfRange(tidy(&message)),
             ArrowError::CastError(message) => from_cast(&message),
-            ArrowError::ParseError(message) => Self::InvalidText(tidy(&message)),
+            ArrowError::ParseError(message) => from_cast(&message),
             ArrowError::CsvError(message)
             | ArrowError::JsonError(message)
             | ArrowError::AvroError(message)
@@ -165,7 +165,7 @@ fn from_shared(error: &DataFusionError) -> Error {
             ArrowError::DivideByZero => Error::DivisionByZero,
             ArrowError::ArithmeticOverflow(message) => Error::OutOfRange(tidy(message)),
             ArrowError::CastError(message) => from_cast(message),
-            ArrowError::ParseError(message) => Error::InvalidText(tidy(message)),
+            ArrowError::ParseError(message) => from_cast(message),
             ArrowError::CsvError(message) | ArrowError::JsonError(message) => Error::BadData(tidy(message)),
             other => Error::BadData(other.to_string()),
         },
