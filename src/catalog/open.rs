@@ -65,8 +65,8 @@ impl Catalogs {
                 catalogs.add_lake(ROOT_CATALOG, location, None, None, false);
             }
             Source::Directory(folder) => {
-                for (name, definition) in definitions(folder)? {
-                    catalogs.add(&name, &definition, &stores, &here, runtime)?;
+                for (name, definition) in definitions(&here.join(folder))? {
+                    catalogs.add(&name, &definition, &stores, runtime)?;
                 }
             }
         }
@@ -82,14 +82,13 @@ impl Catalogs {
         name: &str,
         definition: &CatalogDefinition,
         stores: &Stores,
-        here: &Path,
         runtime: &Runtime,
     ) -> Result<()> {
         let Some(root) = definition.root().filter(|_| definition.connector == Connector::Lake) else {
             self.entries.insert(name.to_owned(), Catalog::Tpch);
             return Ok(());
         };
-        let location = stores.open(&root, here, &definition.store, &runtime.env)?;
+        let location = stores.open(&root, &definition.folder, &definition.store, &runtime.env)?;
         let declared = Some(definition.declared_folder(name));
         self.add_lake(name, location, definition.comment.clone(), declared, definition.read_only);
         Ok(())

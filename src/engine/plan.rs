@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ParamValues;
+use datafusion::common::TableReference;
 use datafusion::execution::context::{SQLOptions, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
@@ -101,8 +102,11 @@ impl Planner {
         let (references, _) = resolve_table_references(&statement, true)?;
         for reference in references {
             if !tables.holds(&reference) {
-                let source = self.source(&reference, depth).await?;
-                tables.add(reference, source);
+                match self.source(&reference, depth).await {
+                    // A function in FROM is among the references; the planner finds it by itself.
+                    Err(Error::TableNotFound(_)) if self.is_table_function(&reference) => {}
+                    source => tables.add(reference, source?),
+                }
             }
         }
         let PlannerStatement::Statement(statement) = statement else {
@@ -119,6 +123,10 @@ impl Planner {
             .with_allow_statements(false)
             .verify_plan(&plan)?;
         Ok(plan)
+    }
+
+    fn is_table_function(&self, reference: &TableReference) -> bool {
+        reference.schema().is_none() && self.state.table_functions().contains_key(reference.table())
     }
 
     /// Optimises a plan with its parameters filled in, and makes it runnable.

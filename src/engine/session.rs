@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::TaskContext;
 use datafusion::execution::context::{SessionContext, SessionState};
+use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -345,11 +345,12 @@ impl Session {
     ) -> Result<Outcome> {
         let prepared = self.statement(name)?;
         if parameters.len() != prepared.parameters.len() {
-            return Err(Error::InvalidParameter(format!(
+            let message = format!(
                 "wrong number of parameters for prepared statement \"{name}\": expected {}, got {}",
                 prepared.parameters.len(),
                 parameters.len()
-            )));
+            );
+            return Err(Error::Syntax { message, position: None });
         }
         let pairs = parameters.iter().zip(&prepared.parameters);
         let values =
@@ -467,12 +468,24 @@ impl Session {
         }
         let options = self.state.config_mut().options_mut();
         let zone = self.settings.text("TimeZone");
-        // DataFusion's to_timestamp fails on text columns once a zone is set, so UTC stays unset.
-        options.execution.time_zone = (zone != "UTC").then_some(zone);
+        // Without one, DataFusion takes timestamptz for timestamp.
+        options.execution.time_zone = Some(zone);
         for (name, value) in self.settings.engine_options() {
             options.set(&name, &value)?;
         }
         self.state_version = version;
+        self.refresh_functions()
+    }
+
+    /// Makes the functions anew that keep an option, as `now()` keeps the zone.
+    fn refresh_functions(&mut self) -> Result<()> {
+        let options = self.state.config_options();
+        let functions = self.state.scalar_functions().values();
+        let fresh: Vec<_> =
+            functions.filter_map(|function| function.inner().with_updated_config(options)).collect();
+        for function in fresh {
+            self.state.register_udf(Arc::new(function))?;
+        }
         Ok(())
     }
 

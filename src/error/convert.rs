@@ -52,7 +52,7 @@ impl From<ArrowError> for Error {
             ArrowError::DivideByZero => Self::DivisionByZero,
             ArrowError::ArithmeticOverflow(message) => Self::OutOfRange(tidy(&message)),
             ArrowError::CastError(message) => from_cast(&message),
-            ArrowError::ParseError(message) => Self::InvalidText(tidy(&message)),
+            ArrowError::ParseError(message) => from_cast(&message),
             ArrowError::CsvError(message)
             | ArrowError::JsonError(message)
             | ArrowError::AvroError(message)
@@ -166,7 +166,7 @@ fn from_shared(error: &DataFusionError) -> Error {
             ArrowError::DivideByZero => Error::DivisionByZero,
             ArrowError::ArithmeticOverflow(message) => Error::OutOfRange(tidy(message)),
             ArrowError::CastError(message) => from_cast(message),
-            ArrowError::ParseError(message) => Error::InvalidText(tidy(message)),
+            ArrowError::ParseError(message) => from_cast(message),
             ArrowError::CsvError(message) | ArrowError::JsonError(message) => Error::BadData(tidy(message)),
             other => Error::BadData(other.to_string()),
         },
@@ -232,8 +232,18 @@ fn from_plan(message: &str) -> Error {
     if lower.contains("division by zero") || lower.contains("divide by zero") {
         return Error::DivisionByZero;
     }
+    if let Some(name) = lower.strip_prefix("invalid function '").and_then(|rest| rest.split('\'').next()) {
+        return Error::FunctionNotFound(format!("function {name} does not exist"));
+    }
     if lower.contains("invalid function") || lower.contains("no function matches") {
         return Error::FunctionNotFound(text);
+    }
+    if lower.contains("must appear in the group by clause") {
+        let named = text.find("column \"").and_then(|at| text[at..].split('"').nth(1));
+        return Error::Grouping(named.unwrap_or(&text).to_owned());
+    }
+    if let Some(name) = text.strip_prefix("invalid qualifier ") {
+        return Error::TableNotFound(name.to_owned());
     }
     if lower.starts_with("table function") && lower.ends_with("not found") {
         return Error::FunctionNotFound(text);
@@ -253,8 +263,15 @@ fn from_execution(message: &str) -> Error {
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return Error::DivisionByZero;
     }
+    if lower.contains("too large to store") {
+        return Error::OutOfRange(format!("numeric field overflow: {text}"));
+    }
     if lower.contains("overflow") || lower.contains("out of range") {
         return Error::OutOfRange(text);
+    }
+    if let Some((_, rest)) = text.split_once("laceholder '").filter(|_| lower.contains("not provided")) {
+        let name = rest.split('\'').next().unwrap_or_default();
+        return Error::UndefinedParameter(format!("there is no parameter {name}"));
     }
     if lower.contains("more than one row") || lower.contains("scalar subquery") {
         return Error::Cardinality(text);
@@ -267,10 +284,10 @@ fn from_execution(message: &str) -> Error {
 
 fn from_cast(message: &str) -> Error {
     let text = tidy(message);
-    if let Some(error) = bad_input(&text) {
+    let lower = text.to_lowercase();
+    if let Some(error) = from_text_cast(&text) {
         return error;
     }
-    let lower = text.to_lowercase();
     if lower.contains("can't cast value") || lower.contains("too large") || lower.contains("out of range") {
         return Error::OutOfRange(text);
     }
@@ -280,23 +297,47 @@ fn from_cast(message: &str) -> Error {
     Error::InvalidText(text)
 }
 
-/// Arrow's "cannot cast string 'a' to value of Int32 type", in PostgreSQL's words.
-fn bad_input(text: &str) -> Option<Error> {
-    let (value, ty) = text.strip_prefix("cannot cast string '")?.rsplit_once("' to value of ")?;
-    let ty = match ty.strip_suffix(" type")?.split('(').next()? {
+/// A text that is no value of the type it is cast to, in PostgreSQL's words.
+fn from_text_cast(message: &str) -> Option<Error> {
+    if message.starts_with("invalid input syntax for type interval") {
+        return Some(Error::InvalidDatetime(message.to_owned()));
+    }
+    if let Some(rest) = message.strip_prefix("error parsing timestamp from '") {
+        let text = rest.rsplit_once("': ").map_or(rest, |(text, _)| text);
+        return Some(Error::InvalidDatetime(format!("invalid input syntax for type timestamp: \"{text}\"")));
+    }
+    let rest =
+        ["cannot cast string '", "cannot cast value '"].iter().find_map(|it| message.strip_prefix(it))?;
+    let (text, rest) = rest.rsplit_once("' to value of ")?;
+    let name = type_name(rest.strip_suffix(" type")?);
+    let wrong = format!("invalid input syntax for type {name}: \"{text}\"");
+    Some(match name {
+        "smallint" | "integer" | "bigint" if text.trim().parse::<i128>().is_ok() => {
+            Error::OutOfRange(format!("value \"{text}\" is out of range for type {name}"))
+        }
+        "date" if text.chars().all(|c| c.is_ascii_digit() || c == '-') && text.len() > 7 => {
+            Error::DatetimeOverflow(format!("date/time field value out of range: \"{text}\""))
+        }
+        "date" | "time" | "timestamp" => Error::InvalidDatetime(wrong),
+        _ => Error::InvalidText(wrong),
+    })
+}
+
+/// What PostgreSQL calls an Arrow type.
+fn type_name(arrow: &str) -> &str {
+    match arrow {
         "Boolean" => "boolean",
-        "Int8" | "Int16" | "UInt8" => "smallint",
-        "Int32" | "UInt16" => "integer",
-        "Int64" | "UInt32" | "UInt64" => "bigint",
-        "Float16" | "Float32" => "real",
+        "Int16" => "smallint",
+        "Int32" => "integer",
+        "Int64" => "bigint",
+        "Float32" => "real",
         "Float64" => "double precision",
-        "Date32" | "Date64" => "date",
-        "Timestamp" => "timestamp",
-        "Time32" | "Time64" => "time",
-        other if other.starts_with("Decimal") => "numeric",
-        other => other,
-    };
-    Some(Error::InvalidText(format!("invalid input syntax for type {ty}: \"{value}\"")))
+        "Date32" => "date",
+        _ if arrow.starts_with("Decimal") => "numeric",
+        _ if arrow.starts_with("Time32") || arrow.starts_with("Time64") => "time",
+        _ if arrow.starts_with("Timestamp") => "timestamp",
+        _ => arrow,
+    }
 }
 
 fn from_exhausted(message: &str) -> Error {

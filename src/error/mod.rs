@@ -65,6 +65,8 @@ pub enum Error {
     DependentObjects { what: String },
     #[error("{0}")]
     Unsupported(String),
+    #[error("column \"{0}\" must appear in the GROUP BY clause or be used in an aggregate function")]
+    Grouping(String),
     #[error("{0}")]
     Planning(String),
 
@@ -174,6 +176,7 @@ impl Error {
             Self::Cardinality(_) => "21000",
             Self::DependentObjects { .. } => "2BP01",
             Self::Unsupported(_) => "0A000",
+            Self::Grouping(_) => "42803",
             Self::Planning(_) => "42P10",
             Self::PermissionDenied(_) => "42501",
             Self::ReadOnly(_) => "25006",

@@ -2,5 +2,6 @@
 
 mod daemon;
 mod s3;
+mod slt;
 mod smoke;
 mod tpch;
