@@ -46,7 +46,8 @@ async fn parameters_are_inferred() {
     assert!(counted > 0);
     let cast = client.prepare("SELECT $1::int8, $2::float8, $3::bool, $4::text, $5::bytea").await.unwrap();
     assert_eq!(cast.params(), [Type::INT8, Type::FLOAT8, Type::BOOL, Type::TEXT, Type::BYTEA]);
-    let row = client.query_one(&cast, &[&i64::MIN, &-0.5, &true, &"ä\u{1F985}", &vec![0_u8, 255]]).await.unwrap();
+    let row =
+        client.query_one(&cast, &[&i64::MIN, &-0.5, &true, &"ä\u{1F985}", &vec![0_u8, 255]]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), i64::MIN);
     assert_eq!(row.get::<_, f64>(1), -0.5);
     assert!(row.get::<_, bool>(2));
