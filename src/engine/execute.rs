@@ -60,10 +60,12 @@ impl Run {
     pub fn begin(runtime: &Arc<Runtime>, guard: QueryGuard, timeout: Option<Duration>) -> Self {
         let timer = timeout.map(|limit| {
             let cancel = guard.cancel.clone();
-            runtime.cpu.spawn(async move {
+            // Not on the query threads: a timer there waits while every one of them is busy.
+            let timer = runtime.io.spawn(async move {
                 tokio::time::sleep(limit).await;
                 cancel.stop(Stop::Timeout(limit));
-            })
+            });
+            AbortOnDrop::from(timer)
         });
         Self { runtime: Arc::clone(runtime), guard, _timer: timer }
     }

@@ -68,6 +68,12 @@ impl Drop for CpuRuntime {
 #[derive(Debug)]
 pub struct AbortOnDrop<T>(JoinHandle<T>);
 
+impl<T> From<JoinHandle<T>> for AbortOnDrop<T> {
+    fn from(task: JoinHandle<T>) -> Self {
+        Self(task)
+    }
+}
+
 impl<T> Future for AbortOnDrop<T> {
     type Output = Result<T, JoinError>;
 

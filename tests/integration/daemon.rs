@@ -1,7 +1,7 @@
 //! A daemon of its own for a test: the real binary, a catalog in a temporary folder, free ports.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -106,8 +106,24 @@ impl Daemon {
         false
     }
 
-    pub fn process_id(&self) -> u32 {
-        self.child.id()
+    /// A value of `/metrics`.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut socket = TcpStream::connect(self.http).expect("the daemon serves HTTP");
+        let request = "GET /metrics HTTP/1.1\r\nHost: lacus\r\nConnection: close\r\n\r\n";
+        socket.write_all(request.as_bytes()).expect("the daemon reads a request");
+        let mut text = String::new();
+        socket.read_to_string(&mut text).expect("the daemon answers in text");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}"))
+    }
+
+    /// Memory that the daemon has in RAM (Linux only).
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the daemon runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kilobytes.expect("the system says how much memory a process has") * 1024
     }
 }
 

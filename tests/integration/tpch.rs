@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::daemon::{Catalogs, Setup, rows, try_rows};
+
 /// How far two fractions may lie apart: an average has six digits here, and is a double there.
 const TOLERANCE: f64 = 2e-6;
 /// The same for large values, as a share of the value.
@@ -97,4 +99,20 @@ fn a_wrong_answer_is_found() {
     assert!(compare(1, &reversed).is_err(), "another order");
     assert!(compare(1, &right[..3].to_vec()).is_err(), "a row less");
     assert!(compare(1, &[right.clone(), right.clone()].concat()).is_err(), "rows twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_queries_over_the_wire() {
+    let catalogs = Catalogs::on_disk();
+    let daemon = Setup::default().serve(catalogs.path());
+    let client = daemon.connect("tpch").await;
+    rows(&client, "SET search_path = tiny").await;
+    let mut wrong = Vec::new();
+    for number in 1..=QUERIES {
+        match try_rows(&client, &query(number)).await {
+            Ok(rows) => wrong.extend(compare(number, &rows).err()),
+            Err(error) => wrong.push(format!("query {number}: {error:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,0 +1,130 @@
+//! Limits: what stops a query, and what a heavy one may not do to the others.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::NoTls;
+
+use crate::daemon::{Catalogs, Daemon, Setup, code, rows};
+use crate::raw::Raw;
+
+/// Keeps every query thread busy for minutes.
+const HEAVY: &str = "SELECT count(*) FROM tpch.sf100.lineitem WHERE md5(l_comment) = 'x'";
+
+fn served(flags: &[&str]) -> (Catalogs, Daemon) {
+    let catalogs = Catalogs::on_disk();
+    let daemon = Setup::default().with(flags).serve(catalogs.path());
+    (catalogs, daemon)
+}
+
+/// Waits until a metric has a value; panics after ten seconds.
+async fn wait_for(daemon: &Daemon, metric: &str, value: u64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while daemon.metric(metric) != value {
+        assert!(Instant::now() < deadline, "{metric} is {} instead of {value}", daemon.metric(metric));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_and_a_timeout_stop_a_query() {
+    let (_catalogs, daemon) = served(&[]);
+    let client = daemon.connect("lake").await;
+    let token = client.cancel_token();
+    let heavy = tokio::spawn(async move { (code(&client, HEAVY).await, client) });
+    wait_for(&daemon, "lacus_queries_running", 1).await;
+    let asked = Instant::now();
+    token.cancel_query(NoTls).await.unwrap();
+    let (stopped, client) = heavy.await.unwrap();
+    assert_eq!(stopped, "57014");
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    rows(&client, "SET statement_timeout = '500ms'").await;
+    let began = Instant::now();
+    assert_eq!(code(&client, HEAVY).await, "57014");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(rows(&client, "SELECT 1").await.len(), 1);
+    wait_for(&daemon, "lacus_queries_running", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_ends_with_its_client() {
+    let (_catalogs, daemon) = served(&[]);
+    let mut raw = Raw::connect(daemon.address, "lake");
+    raw.query(HEAVY);
+    wait_for(&daemon, "lacus_queries_running", 1).await;
+    drop(raw);
+    wait_for(&daemon, "lacus_queries_running", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_costs_no_memory() {
+    let (_catalogs, daemon) = served(&[]);
+    rows(&daemon.connect("tpch").await, "SELECT count(*) FROM sf1.lineitem").await;
+    let idle = daemon.resident_bytes();
+    let mut raw = Raw::connect(daemon.address, "tpch");
+    raw.query("SELECT * FROM sf1.lineitem");
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let grown = daemon.resident_bytes().saturating_sub(idle);
+        assert!(grown < 256 << 20, "{grown} bytes more than idle");
+    }
+    assert_eq!(daemon.metric("lacus_queries_running"), 1);
+    drop(raw);
+    wait_for(&daemon, "lacus_queries_running", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_light_query_is_answered_beside_heavy_ones() {
+    let (_catalogs, daemon) = served(&[]);
+    let mut busy: Vec<_> = (0..3).map(|_| Raw::connect(daemon.address, "lake")).collect();
+    busy.iter_mut().for_each(|raw| raw.query(HEAVY));
+    wait_for(&daemon, "lacus_queries_running", 3).await;
+    let client = daemon.connect("lake").await;
+    let began = Instant::now();
+    assert_eq!(rows(&client, "SELECT 1").await, [[Some("1".to_owned())]]);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_waits_for_its_turn() {
+    let (_catalogs, daemon) = served(&["--queries-max", "1"]);
+    let mut first = Raw::connect(daemon.address, "lake");
+    first.query(HEAVY);
+    wait_for(&daemon, "lacus_queries_running", 1).await;
+    let client = daemon.connect("tpch").await;
+    let token = client.cancel_token();
+    let waiting =
+        tokio::spawn(async move { (code(&client, "SELECT count(*) FROM tiny.orders").await, client) });
+    wait_for(&daemon, "lacus_queries_waiting", 1).await;
+    token.cancel_query(NoTls).await.unwrap();
+    let (stopped, client) = waiting.await.unwrap();
+    assert_eq!(stopped, "57014");
+    wait_for(&daemon, "lacus_queries_waiting", 0).await;
+    drop(first);
+    let counted = rows(&client, "SELECT count(*) FROM tiny.orders").await;
+    assert_eq!(counted, [[Some("15000".to_owned())]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_ends_in_an_error() {
+    let (_catalogs, daemon) = served(&["--memory-limit", "64MB"]);
+    let client = daemon.connect("tpch").await;
+    let join = "SELECT count(*) FROM sf1.orders a JOIN sf1.orders b ON a.o_comment = b.o_comment";
+    assert_eq!(code(&client, join).await, "53200");
+    assert_eq!(rows(&client, "SELECT count(*) FROM tiny.orders").await, [[Some("15000".to_owned())]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_a_running_query_finish() {
+    let (_catalogs, mut daemon) = served(&[]);
+    let client = daemon.connect("lake").await;
+    let sql = "SELECT count(*) FROM tpch.sf1.orders WHERE md5(o_comment) <> 'x'";
+    let running = tokio::spawn(async move { rows(&client, sql).await });
+    let mut idle = Raw::connect(daemon.address, "lake");
+    wait_for(&daemon, "lacus_queries_running", 1).await;
+    let address = daemon.address;
+    let stopped = tokio::task::spawn_blocking(move || daemon.terminate(Duration::from_secs(30)));
+    assert_eq!(idle.trace(), "E57P01 end");
+    assert!(std::net::TcpStream::connect(address).is_err(), "nobody is let in any more");
+    assert_eq!(running.await.unwrap(), [[Some("1500000".to_owned())]]);
+    assert!(stopped.await.unwrap(), "the daemon ends well");
+}
