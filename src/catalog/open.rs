@@ -217,6 +217,8 @@ impl Catalogs {
     /// # Errors
     /// [`Error::PermissionDenied`] for files that lie under no root.
     pub async fn read_files(&self, database: &str, call: &FilesCall<'_>) -> Result<Snapshot> {
+        let (location, pattern) = files_function::resolve(self.readable(database), call.path)?;
+        refuse_log(location, pattern.base())?;
         files_function::snapshot(&self.state, &self.files, self.readable(database), call).await
     }
 
@@ -235,10 +237,7 @@ impl Catalogs {
                 ));
             }
         };
-        let below = path.as_ref().strip_prefix(location.prefix.as_ref()).unwrap_or(path.as_ref());
-        if below.trim_start_matches('/').split('/').any(|part| part == "_lacus") {
-            return Err(Error::PermissionDenied("\"_lacus\" belongs to the lake's log".to_owned()));
-        }
+        refuse_log(location, &path)?;
         for lake in self.lakes().filter(|lake| lake.location.url == location.url) {
             lake.refuse_read_only()?;
         }
@@ -251,6 +250,15 @@ impl Catalogs {
             _ => None,
         };
         Readable { root, locations: &self.locations }
+    }
+}
+
+/// What lies under `_lacus` is the log's and the managed tables', whoever names it.
+fn refuse_log(location: &Location, path: &object_store::path::Path) -> Result<()> {
+    let below = path.as_ref().strip_prefix(location.prefix.as_ref()).unwrap_or(path.as_ref());
+    match below.split('/').any(|part| part == "_lacus") {
+        true => Err(Error::PermissionDenied("\"_lacus\" belongs to the lake's log".to_owned())),
+        false => Ok(()),
     }
 }
 
