@@ -41,6 +41,7 @@ async fn a_cancel_and_a_timeout_stop_a_query() {
     let began = Instant::now();
     assert_eq!(code(&client, HEAVY).await, "57014");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    rows(&client, "SET statement_timeout = 0").await;
     assert_eq!(rows(&client, "SELECT 1").await.len(), 1);
     wait_for(&daemon, "lacus_queries_running", 0).await;
 }
@@ -73,22 +74,11 @@ async fn a_slow_reader_costs_no_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_light_query_is_answered_beside_heavy_ones() {
-    let (_catalogs, daemon) = served(&[]);
-    let mut busy: Vec<_> = (0..3).map(|_| Raw::connect(daemon.address, "lake")).collect();
-    busy.iter_mut().for_each(|raw| raw.query(HEAVY));
-    wait_for(&daemon, "lacus_queries_running", 3).await;
-    let client = daemon.connect("lake").await;
-    let began = Instant::now();
-    assert_eq!(rows(&client, "SELECT 1").await, [[Some("1".to_owned())]]);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_query_waits_for_its_turn() {
     let (_catalogs, daemon) = served(&["--queries-max", "1"]);
     let mut first = Raw::connect(daemon.address, "lake");
-    first.query(HEAVY);
+    // Nobody reads it, so it keeps its place.
+    first.query("SELECT * FROM tpch.sf1.lineitem");
     wait_for(&daemon, "lacus_queries_running", 1).await;
     let client = daemon.connect("tpch").await;
     let token = client.cancel_token();

@@ -1,6 +1,9 @@
 //! Integration tests: one binary, the real daemon, real sockets, real files.
 
 mod daemon;
+mod faults;
+mod interop;
+mod lakes;
 mod limits;
 mod raw;
 mod s3;
