@@ -8,7 +8,6 @@ use super::plan::Planner;
 use super::session::{Session, done};
 use super::statement::{CommentOn, CreateView, Name, RelationWord, Statement};
 use super::write::refuse_duplicates;
-use super::write::refuse_duplicates;
 use crate::catalog::log::{ViewColumn, ViewRecord};
 use crate::catalog::transaction::Transaction;
 use crate::error::{Error, Result};
@@ -156,7 +155,6 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
         data_type: field.data_type().to_string(),
     };
     let columns: Vec<ViewColumn> = fields.iter().enumerate().map(named).collect();
-    refuse_duplicates(columns.iter().map(|column| column.name.as_str()))?;
     refuse_duplicates(columns.iter().map(|column| column.name.as_str()))?;
     let record = ViewRecord {
         sql: create.sql.clone(),

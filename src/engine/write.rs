@@ -181,7 +181,6 @@ fn query_schema(plan: &LogicalPlan, names: &[String]) -> Result<SchemaRef> {
 
 /// # Errors
 /// [`Error::AlreadyExists`] for a name that comes twice.
-pub(super) /// A table or view cannot have two columns of one name.
 pub(super) fn refuse_duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for name in names {

@@ -169,14 +169,16 @@ impl Source<'_> {
 
     /// `RENAME TO` and `SET SCHEMA` of tables and views; the rest is for `sqlparser` to read.
     pub(super) fn alter(&mut self) -> Result<Statement> {
-        let words: Vec<String> = (0..8).map(|ahead| self.parser.peek_nth_token(ahead).token.to_string().to_uppercase()).collect();
+        let words: Vec<String> =
+            (0..8).map(|ahead| self.parser.peek_nth_token(ahead).token.to_string().to_uppercase()).collect();
         let moves = words.windows(2).any(|pair| pair == ["SET", "SCHEMA"]);
         let is_view = matches!(&self.parser.peek_nth_token(1).token, Token::Word(word) if word.keyword == Keyword::VIEW);
         if !is_view && !moves {
             return self.standard();
         }
         self.parser.expect_keyword(Keyword::ALTER).map_err(from_parser)?;
-        let word = self.parser.expect_one_of_keywords(&[Keyword::TABLE, Keyword::VIEW]).map_err(from_parser)?;
+        let word =
+            self.parser.expect_one_of_keywords(&[Keyword::TABLE, Keyword::VIEW]).map_err(from_parser)?;
         let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
         let name = name_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?;
         let kind = if word == Keyword::VIEW { RelationWord::View } else { RelationWord::Table };
