@@ -12,6 +12,7 @@ use crate::s3::{S3Server, S3Target};
 pub fn in_bucket(target: &S3Target) -> Catalogs {
     let catalogs = Catalogs::with_lake("");
     let store = target.write_store_table(catalogs.path());
+    let store = store.replace("\"s3.", &format!("\"{}/s3.", catalogs.path().display()));
     let definition = format!("root = \"{}\"\n[store]\n{store}", target.root());
     std::fs::write(catalogs.path().join("lake.toml"), definition).unwrap();
     catalogs
