@@ -138,7 +138,7 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
     refuse_system(&full.schema)?;
     let query = create.query.clone();
     let (planner, plan) = run
-        .on_cpu(async move {
+        .plan(async move {
             let plan = planner.query(*query, &[]).await?;
             Ok((planner, plan))
         })

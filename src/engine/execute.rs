@@ -74,6 +74,21 @@ impl Run {
         &self.guard.cancel
     }
 
+    /// Runs `work` on the planning threads, until it ends or the statement is stopped.
+    ///
+    /// # Errors
+    /// What `work` returns, and why the statement was stopped.
+    pub async fn plan<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel().stopped() => Err(self.cancel().error()),
+            done = self.runtime.planning.run(work) => done,
+        }
+    }
+
     /// Runs `work` on the query threads, until it ends or the statement is stopped.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod context;
 mod file_call;
+mod parameters;
 mod relations;
 mod runtime_tables;
 
@@ -32,6 +33,7 @@ use crate::function::SessionFacts;
 use crate::runtime::Runtime;
 use crate::system;
 use context::Tables;
+pub(super) use parameters::placeholder;
 
 /// How deep views may stand on views.
 const VIEWS_MAX: usize = 32;
@@ -91,6 +93,7 @@ impl Planner {
             return Err(Error::LimitExceeded(format!("views stand on views more than {VIEWS_MAX} deep")));
         }
         let mut statement = ast::Statement::Query(Box::new(query));
+        let types = parameters::with_casts(&self.state, &statement, parameters);
         dialect::rewrite(&mut statement);
         if depth == 0 {
             let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
@@ -112,7 +115,7 @@ impl Planner {
         let PlannerStatement::Statement(statement) = statement else {
             return Err(Error::Internal("a query became another statement".to_owned()));
         };
-        let types = parameters.iter().map(|ty| ty.clone().map(parameter_field)).collect();
+        let types = types.into_iter().map(|ty| ty.map(parameter_field)).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
         let planner = SqlToRel::new_with_options(&tables, self.options());
         let plan = planner.sql_statement_to_plan_with_context(*statement, &mut context)?;

@@ -151,7 +151,7 @@ impl Session {
         if let Some(query) = show::query_of(&parsed.statement, &self.database)? {
             let planner = self.planner().await?;
             let declared = declared.to_vec();
-            let planned = run.on_cpu(async move {
+            let planned = run.plan(async move {
                 let plan = planner.query(*query, &declared).await?;
                 let parameters = parameter_types(&plan, &declared)?;
                 let fixed = parameters.is_empty() && is_immutable(&plan)?;
@@ -215,7 +215,7 @@ impl Session {
         let context = self.task_context();
         let values = values.to_vec();
         let plan = run
-            .on_cpu(async move {
+            .plan(async move {
                 let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
                 let plan = bind(planner.query(query, &types).await?, &values)?;
                 planner.physical(&plan).await

@@ -12,7 +12,7 @@ use super::ddl::refuse_system;
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::parse::refuse_options;
-use super::plan::{Planner, bind, parameter_types};
+use super::plan::{Planner, bind, parameter_types, placeholder};
 use super::session::{Session, done};
 use super::show::arrow_type;
 use super::statement::{CreateTable, Insert, PartitionExpr};
@@ -43,7 +43,7 @@ impl Session {
             Some(query) => {
                 let query = query.clone();
                 let (planner, plan) = run
-                    .on_cpu(async move {
+                    .plan(async move {
                         let plan = planner.query(*query, &[]).await?;
                         Ok((planner, plan))
                     })
@@ -83,7 +83,7 @@ impl Session {
         let (columns, names) = (Arc::clone(&target.columns), insert.columns.clone());
         let values = values.to_vec();
         let (planner, plan) = run
-            .on_cpu(async move {
+            .plan(async move {
                 let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
                 let plan = bind(planner.query(*query, &types).await?, &values)?;
                 let plan = fitted(plan, &columns, &names)?;
@@ -149,7 +149,7 @@ impl Session {
                 }
             }
         }
-        run.on_cpu(async move {
+        run.plan(async move {
             let plan = planner.query(*query, &types).await?;
             parameter_types(&plan, &types)
         })
@@ -266,10 +266,4 @@ fn fitted(plan: LogicalPlan, columns: &Schema, names: &[String]) -> Result<Logic
         exprs.push(expr.alias(field.name()));
     }
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
-}
-
-fn placeholder(expr: &ast::Expr) -> Option<usize> {
-    let ast::Expr::Value(value) = expr else { return None };
-    let ast::Value::Placeholder(id) = &value.value else { return None };
-    id.strip_prefix('$')?.parse().ok().filter(|number| (1..=65535).contains(number))
 }

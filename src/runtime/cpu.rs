@@ -20,14 +20,14 @@ pub struct CpuRuntime {
 }
 
 impl CpuRuntime {
-    /// Starts `threads` threads.
+    /// Starts `threads` threads of that name.
     ///
     /// # Errors
     /// [`Error::Config`] when the system refuses the threads.
-    pub fn start(threads: usize) -> Result<Self> {
+    pub fn start(name: &str, threads: usize) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
-            .thread_name("lacus-cpu")
+            .thread_name(name)
             .thread_stack_size(STACK_BYTES)
             .enable_time()
             .build()

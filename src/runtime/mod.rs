@@ -25,6 +25,9 @@ use queries::Queries;
 /// Folders of spill files begin with this, so that a start can remove what a killed daemon left.
 const SPILL_PREFIX: &str = "lacus-";
 
+/// Threads that plan; the system shares the cores between them and those that run queries.
+const PLANNING_THREADS: usize = 2;
+
 /// What all queries of this process share.
 #[derive(Debug)]
 pub struct Runtime {
@@ -32,6 +35,8 @@ pub struct Runtime {
     pub io: tokio::runtime::Handle,
     /// Runs queries.
     pub cpu: CpuRuntime,
+    /// Plans queries, so that a light one does not wait behind the work of heavy ones.
+    pub planning: CpuRuntime,
     /// Caches, stores, spill folder and the pool over all queries.
     pub env: Arc<RuntimeEnv>,
     pub queries: Queries,
@@ -64,7 +69,8 @@ impl Runtime {
         let metrics = Arc::new(Metrics::default());
         Ok(Self {
             io,
-            cpu: CpuRuntime::start(config.threads)?,
+            cpu: CpuRuntime::start("lacus-cpu", config.threads)?,
+            planning: CpuRuntime::start("lacus-plan", PLANNING_THREADS)?,
             env,
             queries: Queries::new(config.queries_max, config.queue_max, Arc::clone(&metrics)),
             metrics,

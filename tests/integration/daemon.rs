@@ -13,18 +13,12 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 #[derive(Debug, Default)]
 pub struct Setup {
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
 }
 
 impl Setup {
     /// Adds command line arguments.
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        self
-    }
-
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -39,7 +33,6 @@ impl Setup {
             .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "2"])
             .args(["--listing-ttl-ms", "0", "--log-format", "json"])
             .args(&self.arguments)
-            .envs(self.environment)
             .env("LACUS_LOG", "info")
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

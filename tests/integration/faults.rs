@@ -37,7 +37,8 @@ async fn message(client: &Client, sql: &str) -> (String, String) {
 async fn a_kill_leaves_nothing_half_done() {
     let server = S3Server::start();
     let faults = Arc::clone(&server.faults);
-    let catalogs = in_bucket(&server.into());
+    let target = S3Target::from(server);
+    let catalogs = in_bucket(&target);
     let made = "CREATE TABLE mart.cut AS SELECT * FROM tpch.tiny.orders";
     for (round, moment_ms) in [40, 120, 250, 450, 700].into_iter().enumerate() {
         let mut daemon = Setup::default().serve(catalogs.path());
@@ -68,7 +69,8 @@ async fn a_kill_leaves_nothing_half_done() {
 async fn a_store_that_fails_loses_and_doubles_nothing() {
     let server = S3Server::start();
     let faults = Arc::clone(&server.faults);
-    let catalogs = in_bucket(&server.into());
+    let target = S3Target::from(server);
+    let catalogs = in_bucket(&target);
     let daemon = Setup::default().serve(catalogs.path());
     let client = daemon.connect("lake").await;
     rows(&client, "CREATE SCHEMA IF NOT EXISTS mart").await;

@@ -119,7 +119,7 @@ async fn new_files_and_folders_are_seen() {
     let daemon = Setup::default().serve(catalogs.path());
     let client = daemon.connect("lake").await;
     let root = catalogs.path().join("sample");
-    assert_eq!(code(&client, "SELECT * FROM inbox.marks").await, "3F000");
+    assert_eq!(code(&client, "SELECT * FROM inbox.marks").await, "42P01");
     std::fs::create_dir_all(root.join("inbox/marks")).unwrap();
     std::fs::write(root.join("inbox/marks/a.csv"), "n\n1\n2\n").unwrap();
     assert_eq!(number(&client, "SELECT sum(n) FROM inbox.marks").await, 3);

@@ -82,8 +82,9 @@ async fn a_query_waits_for_its_turn() {
     wait_for(&daemon, "lacus_queries_running", 1).await;
     let client = daemon.connect("tpch").await;
     let token = client.cancel_token();
-    let waiting =
-        tokio::spawn(async move { (code(&client, "SELECT count(*) FROM tiny.orders").await, client) });
+    let waiting = tokio::spawn(async move {
+        (code(&client, "SELECT count(*) FROM tiny.orders WHERE o_orderkey > 0").await, client)
+    });
     wait_for(&daemon, "lacus_queries_waiting", 1).await;
     token.cancel_query(NoTls).await.unwrap();
     let (stopped, client) = waiting.await.unwrap();

@@ -16,6 +16,11 @@ pub(super) fn rewrite(expr: &mut Expr) {
         Expr::BinaryOp { op, .. } => plain_operator(op),
         Expr::Collate { expr: value, collation } if is_binary(collation) => *expr = take(value),
         Expr::Function(function) => unqualify(function),
+        // The planner makes decimals of literals, and none is as wide as an exponent can ask for.
+        Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) if digits.contains(['e', 'E']) => {
+            let text = Expr::value(Value::SingleQuotedString(digits.clone()));
+            *expr = cast(text, DataType::DoublePrecision);
+        }
         Expr::Identifier(ident) if ident.quote_style.is_none() => {
             // Words that call a function without parentheses, and no column can have for a name.
             if let name @ ("current_schema" | "current_role") = ident.value.to_ascii_lowercase().as_str() {

@@ -67,16 +67,7 @@ impl Planner {
                 return Ok(Some((full, found)));
             }
         }
-        match &name.schema {
-            Some(schema) if !self.schema_known(catalog, schema).await? => {
-                Err(Error::SchemaNotFound(schema.clone()))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    async fn schema_known(&self, catalog: &str, schema: &str) -> Result<bool> {
-        Ok(SYSTEM_SCHEMAS.contains(&schema) || self.transaction.schema_exists(catalog, schema).await?)
+        Ok(None)
     }
 
     async fn relation(&self, full: &FullName) -> Result<Option<Found>> {
