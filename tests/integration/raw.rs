@@ -114,8 +114,8 @@ impl Message {
 
     /// A field of an error.
     pub fn field(&self, code: u8) -> Option<String> {
-        let fields = self.body.split(|byte| *byte == 0);
-        let found = fields.filter(|field| field.first() == Some(&code)).next()?;
+        let mut fields = self.body.split(|byte| *byte == 0);
+        let found = fields.find(|field| field.first() == Some(&code))?;
         Some(String::from_utf8_lossy(&found[1..]).into_owned())
     }
 }
