@@ -91,6 +91,7 @@ pub static SETTINGS: &[Setting] = &[
         FORMAT,
         "Output format of dates; always ISO.",
     )),
+    setting("default_table_access_method", "iceberg", Kind::Fixed, PRESET, "How new tables are stored."),
     setting(
         "default_transaction_isolation",
         "repeatable read",
