@@ -82,11 +82,7 @@ impl Run {
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        tokio::select! {
-            biased;
-            () = self.cancel().stopped() => Err(self.cancel().error()),
-            done = self.runtime.planning.run(work) => done,
-        }
+        self.unless_stopped(self.runtime.planning.run(work)).await
     }
 
     /// Runs `work` on the query threads, until it ends or the statement is stopped.
@@ -97,10 +93,14 @@ impl Run {
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
+        self.unless_stopped(self.runtime.cpu.run(work)).await
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
             () = self.cancel().stopped() => Err(self.cancel().error()),
-            done = self.runtime.cpu.run(work) => done,
+            done = work => done,
         }
     }
 }
