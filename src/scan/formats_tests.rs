@@ -72,6 +72,11 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
+fn batch() -> RecordBatch {
+    let columns = columns().into_iter().map(|(name, values)| (name, values, true));
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
 const CSV: &str = "id,name,price,open\n1,a,0.5,true\n2,,1.5,false\n3,\"c,\n\"\"d\"\"\",,true\n";
 const JSON: &str = r#"{"id": 1, "name": "a", "price": 0.5, "open": true}
 {"id": 2, "price": 1.5, "open": false}
@@ -79,31 +84,16 @@ const JSON: &str = r#"{"id": 1, "name": "a", "price": 0.5, "open": true}
 "#;
 
 fn avro() -> Vec<u8> {
-    let schema = apache_avro::Schema::parse_str(
-        r#"{"type": "record", "name": "row", "fields": [
-            {"name": "id", "type": "long"}, {"name": "name", "type": ["null", "string"]},
-            {"name": "price", "type": ["null", "double"]}, {"name": "open", "type": "boolean"}]}"#,
-    )
-    .unwrap();
-    let mut writer = apache_avro::Writer::new(&schema, Vec::new());
-    let names = [Some("a"), None, Some("c,\n\"d\"")];
-    let prices = [Some(0.5), Some(1.5), None];
-    for row in 0..3 {
-        let mut record = apache_avro::types::Record::new(&schema).unwrap();
-        record.put("id", i64::try_from(row).unwrap() + 1);
-        record.put("name", names[row].map(str::to_owned));
-        record.put("price", prices[row]);
-        record.put("open", row != 1);
-        writer.append(record).unwrap();
-    }
-    writer.into_inner().unwrap()
+    let batch = batch();
+    let schema = batch.schema().as_ref().clone();
+    let mut writer = arrow_avro::writer::AvroWriter::new(Vec::new(), schema).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    writer.into_inner()
 }
 
 fn arrow_file() -> Vec<u8> {
-    let batch = RecordBatch::try_from_iter_with_nullable(
-        columns().into_iter().map(|(name, values)| (name, values, true)),
-    );
-    let batch = batch.unwrap();
+    let batch = batch();
     let mut bytes = Vec::new();
     let mut writer = arrow::ipc::writer::FileWriter::try_new(&mut bytes, &batch.schema()).unwrap();
     writer.write(&batch).unwrap();
