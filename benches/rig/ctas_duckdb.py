@@ -13,6 +13,7 @@ import duckdb
 
 tables, output, threads, layout = sys.argv[1:5]
 connection = duckdb.connect(config={"threads": int(threads)})
+connection.execute("SET enable_progress_bar = false")
 for table in ["orders", "lineitem"]:
     connection.execute(f"CREATE VIEW {table} AS SELECT * FROM '{tables}/{table}/*.parquet'")
 join = "lineitem JOIN orders ON l_orderkey = o_orderkey"

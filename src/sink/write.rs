@@ -60,7 +60,7 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
-    /// Writes `schema`, unpartitioned, in files of 256 MiB, with 256 MiB of memory.
+    /// Writes `schema`, unpartitioned, in files of 256 MiB, with 160 MiB of memory.
     pub fn new(location: Location, directory: Path, schema: SchemaRef) -> Self {
         Self {
             location,
@@ -72,7 +72,7 @@ impl WriteOptions {
             row_group_bytes: 64 << 20,
             compression: default_compression(),
             file_prefix: "data".to_owned(),
-            memory_bytes: 256 << 20,
+            memory_bytes: 160 << 20,
         }
     }
 }
