@@ -1,0 +1,95 @@
+//! Prepared statements, the client's and those of PREPARE alike.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::sql::sqlparser::ast;
+
+use super::super::execute::{Outcome, Run};
+use super::super::show;
+use super::super::statement::Parsed;
+use super::Session;
+use crate::error::{Error, Result};
+
+/// A statement whose names were looked up once, to learn its parameters and its columns.
+#[derive(Debug)]
+pub struct Prepared {
+    pub parsed: Parsed,
+    pub parameters: Vec<DataType>,
+    /// The types that the client declared, as it numbers them; 0 where it left the choice.
+    pub declared_oids: Vec<u32>,
+    /// The columns it answers; none for a command.
+    pub schema: Option<SchemaRef>,
+    /// A plan that reads nothing and always gives the same row.
+    pub(super) constant: Option<Arc<dyn ExecutionPlan>>,
+}
+
+impl Session {
+    pub(super) async fn execute_prepared(
+        &mut self,
+        name: &str,
+        parameters: &[ast::Expr],
+        run: Run,
+    ) -> Result<Outcome> {
+        let prepared = self.statement(name)?;
+        if parameters.len() != prepared.parameters.len() {
+            let message = format!(
+                "wrong number of parameters for prepared statement \"{name}\": expected {}, got {}",
+                prepared.parameters.len(),
+                parameters.len()
+            );
+            return Err(Error::Syntax { message, position: None });
+        }
+        let pairs = parameters.iter().zip(&prepared.parameters);
+        let values =
+            pairs.map(|(expr, ty)| show::constant(&self.state, expr, ty)).collect::<Result<Vec<_>>>()?;
+        drop(run);
+        self.run(&prepared, &values).await
+    }
+
+    /// Keeps a prepared statement under its name.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateStatement`] for a name in use, [`Error::LimitExceeded`].
+    pub fn store(&mut self, name: String, prepared: Prepared) -> Result<()> {
+        if !name.is_empty() && self.statements.contains_key(&name) {
+            return Err(Error::DuplicateStatement(name));
+        }
+        let limit = self.engine.config.statements_max;
+        if self.statements.len() >= limit && !self.statements.contains_key(&name) {
+            return Err(Error::LimitExceeded(format!("a session can hold {limit} prepared statements")));
+        }
+        self.statements.insert(name, Arc::new(prepared));
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`Error::StatementNotFound`].
+    pub fn statement(&self, name: &str) -> Result<Arc<Prepared>> {
+        self.statements.get(name).cloned().ok_or_else(|| Error::StatementNotFound(name.to_owned()))
+    }
+
+    /// Forgets a prepared statement; one that is not there is no error, as the protocol has it.
+    pub fn close_statement(&mut self, name: &str) {
+        self.statements.remove(name);
+    }
+}
+
+/// Whether every run of a plan gives the same rows: no clock, no settings, no chance in it.
+pub(super) fn is_immutable(plan: &LogicalPlan) -> Result<bool> {
+    let mut immutable = true;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr {
+                    immutable &= call.func.signature().volatility == Volatility::Immutable;
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(immutable)
+}
