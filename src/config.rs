@@ -86,6 +86,9 @@ pub struct Options {
     /// Allow to listen beyond loopback without passwords
     #[arg(long, env = "LACUS_INSECURE", num_args = 0..=1, default_missing_value = "true")]
     pub insecure: Option<bool>,
+    /// Transactions that may share one entry of a lake's log [default: 64]
+    #[arg(long, env = "LACUS_COMMIT_GROUP_MAX", value_name = "N")]
+    pub commit_group_max: Option<usize>,
     /// Seconds that running queries have after SIGTERM [default: 30]
     #[arg(long, env = "LACUS_DRAIN_TIMEOUT_S", value_name = "SECONDS")]
     pub drain_timeout_s: Option<u64>,
@@ -150,6 +153,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub tls_required: bool,
     pub insecure: bool,
+    pub commit_group_max: usize,
     pub drain_timeout: Duration,
     pub log_format: LogFormat,
     pub locations: Vec<AllowedLocation>,
@@ -176,7 +180,8 @@ impl Config {
         let merged = first_given!(flags, file; listen, http, memory_limit, query_memory_percent, spill_dir,
             spill_limit, threads, connections_max, queries_max, queue_max, statements_max, message_limit,
             statement_limit, listing_ttl_ms, metadata_cache, requests_max, users, tls_cert, tls_key,
-            state_dir, tls_required, insecure, drain_timeout_s, log_format);
+            state_dir, tls_required, insecure, commit_group_max, drain_timeout_s,
+            log_format);
         Self::with_defaults(merged, source_of(source))
     }
 
@@ -218,6 +223,7 @@ impl Config {
             state_dir: options.state_dir.unwrap_or_else(default_state_dir),
             tls_required: options.tls_required.unwrap_or(false),
             insecure: options.insecure.unwrap_or(false),
+            commit_group_max: options.commit_group_max.unwrap_or(64).max(1),
             drain_timeout: Duration::from_secs(options.drain_timeout_s.unwrap_or(30)),
             log_format: options.log_format.unwrap_or_default(),
             locations: options.location,

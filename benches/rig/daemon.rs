@@ -26,12 +26,18 @@ impl Daemon {
         let root = root.canonicalize()?;
         std::fs::write(catalog.path().join("lake.toml"), format!("connector = \"lake\"\nroot = {root:?}\n"))?;
         std::fs::write(catalog.path().join("tpch.toml"), "connector = \"tpch\"\n")?;
+        Self::serve(settings, catalog, &[])
+    }
+
+    /// Starts the daemon over a folder of catalogs, with flags of its own.
+    pub fn serve(settings: &Settings, catalog: TempDir, flags: &[&str]) -> Result<Self> {
         let address = free_address()?;
         let child = Command::new(env!("CARGO_BIN_EXE_lacus"))
             .arg("serve")
             .arg(catalog.path())
             .args(["--listen", &address.to_string(), "--http", "127.0.0.1:0"])
             .args(["--threads", &settings.threads.to_string()])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::log::{Log, LogEntry};
 use super::state::LakeState;
+use super::transaction::Queue;
 use crate::error::{Error, Result};
 use crate::storage::{Location, PutOutcome};
 
@@ -21,6 +22,9 @@ use crate::storage::{Location, PutOutcome};
 const CHECKPOINT_EVERY: u64 = 64;
 /// How long an unclear answer of the store is asked about again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Entries that a conflict looks back through for the one that caused it.
+const LOOK_BACK_MAX: usize = 64;
 
 /// One lake, shared by all sessions of this process.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Lake {
     refreshing: Mutex<Refreshed>,
     arrivals: AtomicU64,
     writable: OnceCell<Option<String>>,
+    /// Transactions of this process that wait to be committed.
+    pub(super) queue: Queue,
 }
 
 /// How far the last reads of the log reach.
@@ -55,7 +61,14 @@ pub enum Slot {
 }
 
 impl Lake {
-    pub fn new(name: String, location: Location, comment: Option<String>, read_only: bool) -> Self {
+    /// A lake of which at most `group_max` transactions share one entry of the log.
+    pub fn new(
+        name: String,
+        location: Location,
+        comment: Option<String>,
+        read_only: bool,
+        group_max: usize,
+    ) -> Self {
         Self {
             name,
             log: Log::new(location.clone()),
@@ -66,6 +79,7 @@ impl Lake {
             refreshing: Mutex::default(),
             arrivals: AtomicU64::new(0),
             writable: OnceCell::new(),
+            queue: Queue::new(group_max),
         }
     }
 
@@ -93,13 +107,42 @@ impl Lake {
         if let Some(newest) = newest {
             state = Arc::new(newest);
         }
-        *self.state.write().expect("no holder of this lock panics") = Arc::clone(&state);
         *refreshed = Refreshed { covers, loaded: true };
-        Ok(state)
+        Ok(self.advance(state))
     }
 
-    fn current(&self) -> Arc<LakeState> {
+    /// The newest state that this process has seen; others may have committed since.
+    pub fn current(&self) -> Arc<LakeState> {
         Arc::clone(&self.state.read().expect("no holder of this lock panics"))
+    }
+
+    /// Makes `state` the newest one, unless a newer one is known already; returns the newest.
+    pub fn advance(&self, state: Arc<LakeState>) -> Arc<LakeState> {
+        let mut newest = self.state.write().expect("no holder of this lock panics");
+        if state.version >= newest.version {
+            *newest = state;
+        }
+        Arc::clone(&newest)
+    }
+
+    /// Who touched a relation in the versions after `since` up to `until`, the last of them; a schema
+    /// when `name` is none. Costs a GET for each version looked at, at most `LOOK_BACK_MAX` (64).
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn who_touched(
+        &self,
+        (schema, name): (&str, Option<&str>),
+        since: u64,
+        until: u64,
+    ) -> Result<Option<String>> {
+        for version in (since + 1..=until).rev().take(LOOK_BACK_MAX) {
+            let Some(entry) = self.log.read(version).await? else { continue };
+            if let Some((user, query)) = entry.who_touched(schema, name) {
+                return Ok(Some(told(user, query, version)));
+            }
+        }
+        Ok(None)
     }
 
     /// Puts `entry` into its slot and finds out who has it then.
@@ -122,7 +165,7 @@ impl Lake {
                 Err(error) => unclear = Some(error),
             }
             match self.log.read(entry.version).await {
-                Ok(Some(found)) if found.transaction == entry.transaction => break,
+                Ok(Some(found)) if found.holds(&entry.transaction) => break,
                 Ok(Some(_)) => return Ok(Slot::Taken),
                 Ok(None) => {}
                 Err(error) => unclear = Some(error),
@@ -204,4 +247,9 @@ impl Lake {
         warn!(lake = %self.name, %reason, "lake is read-only");
         Ok(Some(reason))
     }
+}
+
+/// What a conflict says of the transaction that was first.
+pub(super) fn told(user: &str, query: &str, version: u64) -> String {
+    format!("User \"{user}\" committed query {query} as version {version} of the lake.")
 }

@@ -1,8 +1,8 @@
 //! The log of a lake: numbered commits, each one object, put once.
 //!
-//! An entry holds what one transaction changed in the whole lake. This module decides how entries are
-//! named, written and read; what they mean to the state is decided in [`state`](super::state), and
-//! who may commit in [`lake`](super::lake).
+//! An entry holds what one transaction changed in the whole lake, or several that committed at one
+//! moment. This module decides how entries are named, written and read; what they mean to the state is
+//! decided in [`state`](super::state), and who may commit in [`lake`](super::lake).
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -26,8 +26,41 @@ pub struct LogEntry {
     pub writer: String,
     pub user: String,
     pub query: String,
+    /// Of all members, one member after the other.
     pub operations: Vec<Operation>,
     pub deps: Vec<Dependency>,
+    /// The transactions that share the entry, the one named above first; empty when it is alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+}
+
+/// One of several transactions in an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub transaction: String,
+    pub user: String,
+    pub query: String,
+    /// How many of the entry's operations are its own; they follow those of the members before it.
+    pub operations: usize,
+}
+
+impl LogEntry {
+    /// Whether a transaction is in this entry.
+    pub fn holds(&self, transaction: &str) -> bool {
+        self.transaction == transaction || self.members.iter().any(|member| member.transaction == transaction)
+    }
+
+    /// User and query of the last transaction in it that touched a relation; of a schema without `name`.
+    pub fn who_touched(&self, schema: &str, name: Option<&str>) -> Option<(&str, &str)> {
+        let mut last = self.operations.iter().rposition(|operation| operation.touches(schema, name))?;
+        for member in &self.members {
+            if last < member.operations {
+                return Some((&member.user, &member.query));
+            }
+            last -= member.operations;
+        }
+        Some((&self.user, &self.query))
+    }
 }
 
 /// One change to the names of a lake.
@@ -70,6 +103,23 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Whether it changes a relation, or anything in a schema when `wanted` is none.
+    pub fn touches(&self, wanted_schema: &str, wanted: Option<&str>) -> bool {
+        let is =
+            |schema: &str, name: &str| schema == wanted_schema && wanted.is_none_or(|wanted| wanted == name);
+        match self {
+            Self::CreateSchema { schema, .. } => schema == wanted_schema && wanted.is_none(),
+            Self::DropSchema { schema } => schema == wanted_schema,
+            Self::PutTable { schema, name, .. }
+            | Self::PutView { schema, name, .. }
+            | Self::Drop { schema, name } => is(schema, name),
+            Self::Rename { schema, name, to_schema, to_name } => is(schema, name) || is(to_schema, to_name),
+            Self::Comment { schema, name, .. } => is(schema, name.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
 /// What the log holds of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableRecord {
@@ -109,6 +159,15 @@ pub enum Dependency {
     Schema {
         schema: String,
     },
+    /// No CREATE SCHEMA made one of this name.
+    AbsentSchema {
+        schema: String,
+    },
+    /// The schema holds nothing but these, or less.
+    SchemaHolds {
+        schema: String,
+        names: Vec<String>,
+    },
     /// Nothing by this name exists.
     Absent {
         schema: String,
@@ -121,9 +180,12 @@ pub enum Dependency {
         id: String,
         metadata: Option<String>,
     },
+    /// The view still exists; with `sql`, with exactly this query.
     View {
         schema: String,
         name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sql: Option<String>,
     },
 }
 
@@ -195,5 +257,48 @@ impl Log {
 
     fn slot(&self, version: u64) -> Path {
         self.location.child(&format!("_lacus/log/{version:020}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_from_before_there_were_groups_is_read() {
+        let text = r#"{"version": 7, "transaction": "a", "time_ms": 1, "writer": "lacus 0.1.0",
+            "user": "ada", "query": "q1", "operations": [{"op": "drop", "schema": "s", "name": "t"}],
+            "deps": [{"on": "view", "schema": "s", "name": "t"}]}"#;
+        let entry: LogEntry = serde_json::from_str(text).unwrap();
+        assert!(entry.holds("a") && !entry.holds("b"));
+        assert_eq!(entry.who_touched("s", Some("t")), Some(("ada", "q1")));
+        let again = serde_json::to_string(&entry).unwrap();
+        assert!(!again.contains("members"), "alone, an entry looks as it always did: {again}");
+    }
+
+    #[test]
+    fn each_member_answers_for_its_own_operations() {
+        let drop = |name: &str| Operation::Drop { schema: "s".into(), name: name.into() };
+        let member = |transaction: &str, user: &str, operations| Member {
+            transaction: transaction.into(),
+            user: user.into(),
+            query: format!("query of {user}"),
+            operations,
+        };
+        let entry = LogEntry {
+            version: 1,
+            transaction: "a".into(),
+            time_ms: 0,
+            writer: String::new(),
+            user: "ada".into(),
+            query: "query of ada".into(),
+            operations: vec![drop("one"), drop("two"), drop("three")],
+            deps: Vec::new(),
+            members: vec![member("a", "ada", 1), member("b", "bob", 2)],
+        };
+        assert!(entry.holds("b"));
+        let user = |name| entry.who_touched("s", Some(name)).map(|(user, _)| user);
+        assert_eq!((user("one"), user("two"), user("three")), (Some("ada"), Some("bob"), Some("bob")));
+        assert_eq!((user("four"), entry.who_touched("s", None).map(|who| who.0)), (None, Some("bob")));
     }
 }

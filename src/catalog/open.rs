@@ -39,6 +39,7 @@ pub struct Catalogs {
     /// Roots of the lakes, then the locations that the configuration allows.
     locations: Vec<Location>,
     pub files: OpenFiles,
+    commit_group_max: usize,
     /// What schemas are inferred with.
     pub state: SessionState,
 }
@@ -56,6 +57,7 @@ impl Catalogs {
             declared: BTreeMap::new(),
             locations: Vec::new(),
             files: OpenFiles::new(limits),
+            commit_group_max: config.commit_group_max,
             state,
         };
         let here = std::env::current_dir()?;
@@ -106,7 +108,7 @@ impl Catalogs {
         if let Some(folder) = declared {
             self.declared.insert(name.to_owned(), DeclaredTables::new(folder));
         }
-        let lake = Lake::new(name.to_owned(), location, comment, read_only);
+        let lake = Lake::new(name.to_owned(), location, comment, read_only, self.commit_group_max);
         self.entries.insert(name.to_owned(), Catalog::Lake(Arc::new(lake)));
     }
 

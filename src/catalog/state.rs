@@ -34,6 +34,13 @@ pub enum RelationState {
 }
 
 impl RelationState {
+    pub fn table(&self) -> Option<&TableRecord> {
+        match self {
+            Self::Table(table) => Some(table),
+            Self::View(_) => None,
+        }
+    }
+
     pub fn comment(&self) -> Option<&String> {
         match self {
             Self::Table(table) => table.comment.as_ref(),
@@ -48,10 +55,7 @@ impl LakeState {
     }
 
     pub fn table(&self, schema: &str, name: &str) -> Option<&TableRecord> {
-        match self.relation(schema, name)? {
-            RelationState::Table(table) => Some(table),
-            RelationState::View(_) => None,
-        }
+        self.relation(schema, name)?.table()
     }
 
     /// Applies one commit: the state moves to its version.
@@ -68,8 +72,10 @@ impl LakeState {
         match operation {
             Operation::CreateSchema { schema, comment } => {
                 let schema = self.schema_mut(schema);
-                schema.created = true;
-                schema.comment.clone_from(comment);
+                // Of two CREATE SCHEMA IF NOT EXISTS at one moment the second changes nothing.
+                if !std::mem::replace(&mut schema.created, true) {
+                    schema.comment.clone_from(comment);
+                }
             }
             Operation::DropSchema { schema } => {
                 self.schemas.remove(schema);
@@ -98,7 +104,15 @@ impl LakeState {
     /// [`Error::CommitConflict`], or [`Error::AlreadyExists`] for a name that was free.
     pub fn check(&self, dependency: &Dependency) -> Result<()> {
         let holds = match dependency {
-            Dependency::Schema { schema } => self.schemas.get(schema).is_some_and(|schema| schema.created),
+            Dependency::Schema { schema } => self.has_schema(schema),
+            Dependency::AbsentSchema { schema } if self.has_schema(schema) => {
+                return Err(Error::AlreadyExists { kind: "schema", name: schema.clone() });
+            }
+            Dependency::AbsentSchema { .. } => true,
+            Dependency::SchemaHolds { schema, names } => {
+                let mut found = self.schemas.get(schema).into_iter().flat_map(|one| one.relations.keys());
+                found.all(|name| names.contains(name))
+            }
             Dependency::Absent { schema, name } => match self.relation(schema, name) {
                 Some(_) => {
                     return Err(Error::AlreadyExists { kind: "relation", name: format!("{schema}.{name}") });
@@ -110,11 +124,29 @@ impl LakeState {
                     table.id == *id && metadata.as_ref().is_none_or(|metadata| table.metadata == *metadata)
                 })
             }
-            Dependency::View { schema, name } => {
-                matches!(self.relation(schema, name), Some(RelationState::View(_)))
-            }
+            Dependency::View { schema, name, sql } => match self.relation(schema, name) {
+                Some(RelationState::View(view)) => sql.as_ref().is_none_or(|sql| view.sql == *sql),
+                _ => false,
+            },
         };
-        if holds { Ok(()) } else { Err(Error::CommitConflict { table: dependency.subject() }) }
+        if holds { Ok(()) } else { Err(dependency.conflict()) }
+    }
+
+    /// Whether CREATE SCHEMA made it.
+    pub fn has_schema(&self, schema: &str) -> bool {
+        self.schemas.get(schema).is_some_and(|schema| schema.created)
+    }
+
+    /// Finds a table whatever its name is now. Looks at every table.
+    pub fn table_by_id(&self, id: &str) -> Option<(&str, &str, &TableRecord)> {
+        self.schemas.iter().find_map(|(schema, state)| {
+            state.relations.iter().find_map(|(name, relation)| match relation {
+                RelationState::Table(table) if table.id == id => {
+                    Some((schema.as_str(), name.as_str(), table))
+                }
+                _ => None,
+            })
+        })
     }
 
     fn put(&mut self, schema: &str, name: &str, relation: RelationState) {
@@ -139,14 +171,26 @@ impl LakeState {
 }
 
 impl Dependency {
-    /// The name that a conflict's message shows.
-    fn subject(&self) -> String {
+    /// The relation that it is about, or the schema.
+    pub fn subject(&self) -> (&str, Option<&str>) {
         match self {
-            Self::Schema { schema } => schema.clone(),
+            Self::Schema { schema } | Self::AbsentSchema { schema } | Self::SchemaHolds { schema, .. } => {
+                (schema, None)
+            }
             Self::Absent { schema, name }
             | Self::Table { schema, name, .. }
-            | Self::View { schema, name } => format!("{schema}.{name}"),
+            | Self::View { schema, name, .. } => (schema, Some(name)),
         }
+    }
+
+    /// The error of a transaction that relied upon it in vain.
+    pub fn conflict(&self) -> Error {
+        let what = match (self, self.subject()) {
+            (Self::View { .. }, (schema, Some(name))) => format!("view \"{schema}.{name}\""),
+            (_, (schema, Some(name))) => format!("table \"{schema}.{name}\""),
+            (_, (schema, None)) => format!("schema \"{schema}\""),
+        };
+        Error::CommitConflict { what, by: None }
     }
 }
 
@@ -196,5 +240,20 @@ mod tests {
         };
         assert!(state.check(&relied(None)).is_ok());
         assert_eq!(state.check(&relied(Some("a"))).unwrap_err().sqlstate(), "40001");
+    }
+
+    #[test]
+    fn a_schema_is_made_once_and_keeps_what_others_put_into_it() {
+        let mut state = LakeState::default();
+        let absent = Dependency::AbsentSchema { schema: "s".into() };
+        assert!(state.check(&absent).is_ok());
+        state.change(&Operation::CreateSchema { schema: "s".into(), comment: None });
+        assert_eq!(state.check(&absent).unwrap_err().sqlstate(), "42P06");
+        let holds = Dependency::SchemaHolds { schema: "s".into(), names: vec!["t".into()] };
+        state.change(&put("t", table("1", "a")));
+        assert!(state.check(&holds).is_ok());
+        state.change(&put("u", table("2", "a")));
+        assert_eq!(state.check(&holds).unwrap_err().sqlstate(), "40001");
+        assert_eq!(state.table_by_id("2").map(|(schema, name, _)| (schema, name)), Some(("s", "u")));
     }
 }

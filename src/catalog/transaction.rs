@@ -2,14 +2,18 @@
 //!
 //! Every lake is pinned at the version that it had when the transaction first asked for it; so are
 //! the files of open tables. Changes go into an overlay that only the transaction sees. A commit puts
-//! the operations of the overlay into the lake's log as one entry, rebasing appends onto what others
-//! committed meanwhile, and fails where something that the transaction relied upon is gone.
+//! the operations of the overlay into the lake's log, alone or beside those of others that commit at
+//! the same moment ([`group`]), and fails where something that the transaction relied upon is gone.
+//! A serializable transaction relies upon whatever it read.
 
 mod browse;
 mod change;
 mod commit;
+mod group;
+mod reads;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::catalog::TableProvider;
@@ -24,6 +28,7 @@ use crate::format::iceberg::{self, Change, TableMetadata};
 use crate::scan::FilesTable;
 
 pub use change::{NewTable, TableTarget};
+pub(super) use group::Queue;
 
 /// One transaction over all catalogs, of which it may change one.
 #[derive(Debug)]
@@ -33,6 +38,16 @@ pub struct Transaction {
     views: Mutex<HashMap<String, LakeView>>,
     /// Open tables as they were first seen.
     pinned: Mutex<HashMap<(String, String, String), Arc<FilesTable>>>,
+    /// Whether a commit checks what was read.
+    checks_reads: AtomicBool,
+    /// What was read, by lake. A rollback to a savepoint keeps it: the client has seen it.
+    reads: Mutex<Vec<(String, Dependency)>>,
+}
+
+/// What a transaction had changed at some moment, for going back to it.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    views: HashMap<String, LakeView>,
 }
 
 /// A relation that was found by its name.
@@ -67,7 +82,34 @@ struct Written {
 impl Transaction {
     /// Begins a transaction; nothing is read until something is asked for.
     pub fn begin(catalogs: Arc<Catalogs>, user: String) -> Self {
-        Self { catalogs, user, views: Mutex::default(), pinned: Mutex::default() }
+        Self {
+            catalogs,
+            user,
+            views: Mutex::default(),
+            pinned: Mutex::default(),
+            checks_reads: AtomicBool::new(false),
+            reads: Mutex::default(),
+        }
+    }
+
+    /// A copy of what this transaction has changed so far.
+    pub fn overlay(&self) -> Overlay {
+        Overlay { views: lock(&self.views).clone() }
+    }
+
+    /// Undoes what was changed since `overlay` was taken; the snapshot stays.
+    pub fn go_back(&self, overlay: &Overlay) {
+        for (name, view) in lock(&self.views).iter_mut() {
+            *view = match overlay.views.get(name) {
+                Some(then) => then.clone(),
+                None => LakeView::unchanged(Arc::clone(&view.lake), Arc::clone(&view.base)),
+            };
+        }
+    }
+
+    /// Whether there is anything to commit.
+    pub fn has_changes(&self) -> bool {
+        lock(&self.views).values().any(|view| !view.operations.is_empty())
     }
 
     /// # Errors
@@ -153,15 +195,7 @@ impl Transaction {
         if let Some(view) = lock(&self.views).get(&lake.name) {
             return Ok(view.clone());
         }
-        let base = lake.refresh().await?;
-        let fresh = LakeView {
-            lake: Arc::clone(lake),
-            state: Arc::clone(&base),
-            base,
-            operations: Vec::new(),
-            dependencies: Vec::new(),
-            written: HashMap::new(),
-        };
+        let fresh = LakeView::unchanged(Arc::clone(lake), lake.refresh().await?);
         Ok(lock(&self.views).entry(lake.name.clone()).or_insert(fresh).clone())
     }
 
@@ -178,6 +212,19 @@ impl Transaction {
         }
         lake.ensure_writable().await?;
         self.view(lake).await
+    }
+}
+
+impl LakeView {
+    fn unchanged(lake: Arc<Lake>, base: Arc<LakeState>) -> Self {
+        Self {
+            lake,
+            state: Arc::clone(&base),
+            base,
+            operations: Vec::new(),
+            dependencies: Vec::new(),
+            written: HashMap::new(),
+        }
     }
 }
 

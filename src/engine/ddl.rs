@@ -45,8 +45,7 @@ async fn change_names(planner: &Planner, statement: &Statement) -> Result<Outcom
             let catalog = catalog.as_ref().unwrap_or(&planner.database);
             transaction.ensure_catalog(catalog)?;
             refuse_system(schema)?;
-            let made = transaction.create_schema(catalog, schema).await;
-            tolerate(made, *if_not_exists, |error| matches!(error, Error::AlreadyExists { .. }))?;
+            transaction.create_schema(catalog, schema, *if_not_exists).await?;
         }
         Statement::DropSchema { names, if_exists, cascade } => {
             for (catalog, schema) in names {

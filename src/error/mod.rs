@@ -118,8 +118,9 @@ pub enum Error {
     OutOfMemory(String),
     #[error("{0}")]
     DiskFull(String),
-    #[error("table \"{table}\" was changed by another writer during this statement")]
-    CommitConflict { table: String },
+    /// `what` names the kind and the thing, `by` the transaction that was first, where it is known.
+    #[error("could not serialize access: {what} was changed by another transaction")]
+    CommitConflict { what: String, by: Option<String> },
     #[error("the store did not answer clearly, the commit may or may not have happened: {0}")]
     CommitUnknown(String),
 
@@ -143,6 +144,26 @@ pub enum Error {
 }
 
 impl Error {
+    /// A table of this name was changed by a transaction that committed first.
+    pub fn table_conflict(name: &str) -> Self {
+        Self::CommitConflict { what: format!("table \"{name}\""), by: None }
+    }
+
+    /// The same condition, for another of those whose work failed with it.
+    pub fn repeated(&self) -> Self {
+        match self {
+            Self::CommitConflict { what, by } => Self::CommitConflict { what: what.clone(), by: by.clone() },
+            Self::CommitUnknown(reason) => Self::CommitUnknown(reason.clone()),
+            Self::DiskFull(reason) => Self::DiskFull(reason.clone()),
+            Self::PermissionDenied(reason) => Self::PermissionDenied(reason.clone()),
+            Self::ReadOnly(reason) => Self::ReadOnly(reason.clone()),
+            Self::CorruptFile { path, reason } => {
+                Self::CorruptFile { path: path.clone(), reason: reason.clone() }
+            }
+            other => Self::Storage(other.to_string()),
+        }
+    }
+
     /// A column that is not among those `known`; the names nearest to it become the hint.
     pub fn column_not_found<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
         Self::ColumnNotFound { name: name.to_owned(), candidates: convert::nearest(name, known) }
@@ -221,7 +242,15 @@ impl Error {
             }
             Self::DiskFull(_) => Some("Free space in the spill folder, or raise --spill-limit.".to_owned()),
             Self::TransactionAborted => Some("End the transaction with ROLLBACK.".to_owned()),
-            Self::CommitConflict { .. } => Some("Run the statement again.".to_owned()),
+            Self::CommitConflict { .. } => Some("Run the transaction again.".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// A whole sentence of what more is known, where there is something.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::CommitConflict { by, .. } => by.clone(),
             _ => None,
         }
     }

@@ -31,7 +31,7 @@ pub use self::hint::publish_hint;
 pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
 pub use self::read::{load, snapshot};
 pub use self::schema::{Field, Nested, Primitive, Schema, Type};
-pub use self::stage::{Change, Definition, Removal, Staged, stage};
+pub use self::stage::{Change, Definition, Removal, Staged, ensure_rebasable, stage};
 
 #[cfg(test)]
 mod tests;

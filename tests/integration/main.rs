@@ -2,6 +2,7 @@
 
 mod daemon;
 mod faults;
+mod groups;
 mod interop;
 mod lakes;
 mod limits;
@@ -10,4 +11,5 @@ mod s3;
 mod slt;
 mod smoke;
 mod tpch;
+mod transactions;
 mod wire;

@@ -42,12 +42,19 @@ pub struct TableTarget {
 }
 
 impl Transaction {
+    /// Makes a schema; nothing is done for one that exists when it `may_exist`.
+    ///
     /// # Errors
     /// [`Error::AlreadyExists`].
-    pub async fn create_schema(&self, catalog: &str, schema: &str) -> Result<()> {
+    pub async fn create_schema(&self, catalog: &str, schema: &str, may_exist: bool) -> Result<()> {
         let mut view = self.writable(catalog).await?;
-        if self.schema_exists(catalog, schema).await? {
-            return Err(Error::AlreadyExists { kind: "schema", name: schema.to_owned() });
+        match self.schema_exists(catalog, schema).await? {
+            true if may_exist => return Ok(()),
+            true => return Err(Error::AlreadyExists { kind: "schema", name: schema.to_owned() }),
+            false => {}
+        }
+        if !may_exist {
+            view.depend(Dependency::AbsentSchema { schema: schema.to_owned() });
         }
         view.add(Operation::CreateSchema { schema: schema.to_owned(), comment: None });
         self.keep(view)
@@ -74,7 +81,11 @@ impl Transaction {
             view.depend(Dependency::Schema { schema: schema.to_owned() });
         }
         for (name, relation) in &state.relations {
-            view.depend(relied(schema, name, relation, true));
+            view.depend(relied(schema, name, relation));
+        }
+        if let Some(known) = view.base.schemas.get(schema) {
+            let names = known.relations.keys().cloned().collect();
+            view.depend(Dependency::SchemaHolds { schema: schema.to_owned(), names });
         }
         view.add(Operation::DropSchema { schema: schema.to_owned() });
         self.keep(view)
@@ -179,23 +190,19 @@ impl Transaction {
     pub async fn stage(&self, target: TableTarget, change: Option<Change>) -> Result<()> {
         let TableTarget { catalog, schema, name, location, mut record, create, replaces, .. } = target;
         let mut view = self.writable(&catalog).await?;
-        let rewrites = matches!(change, Some(Change::Overwrite { .. }));
         let changes: Vec<Change> = create.map(|create| *create).into_iter().chain(change).collect();
         let is_new = matches!(changes.first(), Some(Change::Create(_)));
         let base = if is_new { None } else { Some(self.metadata(&view, &record).await?) };
         let staged =
             iceberg::stage(&location, &location.child(&record.directory), base.as_deref(), changes.clone())
                 .await?;
-        if !is_new && !view.written.contains_key(&record.id) {
-            let metadata = rewrites.then(|| record.metadata.clone());
+        if !is_new {
             view.depend(Dependency::Table {
                 schema: schema.clone(),
                 name: name.clone(),
                 id: record.id.clone(),
-                metadata,
+                metadata: None,
             });
-        } else if rewrites {
-            view.pin_version(&record.id);
         }
         let written = view.written.entry(record.id.clone()).or_insert_with(|| Written {
             base: (!is_new).then(|| record.metadata.clone()),
@@ -224,7 +231,7 @@ impl Transaction {
         wanted: &'static str,
     ) -> Result<()> {
         let (mut view, relation) = self.existing(catalog, schema, name, Some(wanted)).await?;
-        view.depend(relied(schema, name, &relation, false));
+        view.depend(relied(schema, name, &relation));
         view.add(Operation::Drop { schema: schema.to_owned(), name: name.to_owned() });
         self.keep(view)
     }
@@ -249,7 +256,7 @@ impl Transaction {
         if taken {
             return Err(exists(to_name));
         }
-        view.depend(relied(schema, name, &relation, false));
+        view.depend(relied(schema, name, &relation));
         view.depend_for_new(to_schema, to_name, None);
         view.add(Operation::Rename {
             schema: schema.to_owned(),
@@ -302,7 +309,11 @@ impl Transaction {
         comment: Option<String>,
     ) -> Result<()> {
         let mut view = match name {
-            Some(name) => self.existing(catalog, schema, name, None).await?.0,
+            Some(name) => {
+                let (mut view, relation) = self.existing(catalog, schema, name, None).await?;
+                view.depend(relied(schema, name, &relation));
+                view
+            }
             None if self.schema_exists(catalog, schema).await? => self.writable(catalog).await?,
             None => return Err(Error::SchemaNotFound(schema.to_owned())),
         };
@@ -356,11 +367,13 @@ impl LakeView {
             Dependency::Schema { schema } => {
                 !self.base.schemas.get(schema).is_some_and(|schema| schema.created)
             }
+            Dependency::AbsentSchema { schema } => self.base.has_schema(schema),
+            Dependency::SchemaHolds { .. } => false,
             Dependency::Absent { schema, name } => self.base.relation(schema, name).is_some(),
             Dependency::Table { schema, name, id, .. } => {
                 self.base.table(schema, name).is_none_or(|table| table.id != *id)
             }
-            Dependency::View { schema, name } => self.base.relation(schema, name).is_none(),
+            Dependency::View { schema, name, .. } => self.base.relation(schema, name).is_none(),
         };
         if !own && !self.dependencies.contains(&dependency) {
             self.dependencies.push(dependency);
@@ -371,20 +384,9 @@ impl LakeView {
     fn depend_for_new(&mut self, schema: &str, name: &str, existing: Option<&RelationState>) {
         self.depend(Dependency::Schema { schema: schema.to_owned() });
         self.depend(match existing {
-            Some(relation) => relied(schema, name, relation, false),
+            Some(relation) => relied(schema, name, relation),
             None => Dependency::Absent { schema: schema.to_owned(), name: name.to_owned() },
         });
-    }
-
-    /// A rewrite stands on exactly the version that it read.
-    fn pin_version(&mut self, table: &str) {
-        let base = self.written.get(table).and_then(|written| written.base.clone());
-        for dependency in &mut self.dependencies {
-            match dependency {
-                Dependency::Table { id, metadata, .. } if id == table => metadata.clone_from(&base),
-                _ => {}
-            }
-        }
     }
 }
 
@@ -398,15 +400,14 @@ fn fresh(schema: &str, name: &str, comment: Option<String>) -> TableRecord {
     TableRecord { id, directory, metadata: String::new(), comment }
 }
 
-/// The dependency on a relation that exists; on its exact version when `exact`.
-fn relied(schema: &str, name: &str, relation: &RelationState, exact: bool) -> Dependency {
+/// The dependency on a relation that exists, at whichever version.
+fn relied(schema: &str, name: &str, relation: &RelationState) -> Dependency {
     let (schema, name) = (schema.to_owned(), name.to_owned());
     match relation {
         RelationState::Table(table) => {
-            let metadata = exact.then(|| table.metadata.clone());
-            Dependency::Table { schema, name, id: table.id.clone(), metadata }
+            Dependency::Table { schema, name, id: table.id.clone(), metadata: None }
         }
-        RelationState::View(_) => Dependency::View { schema, name },
+        RelationState::View(_) => Dependency::View { schema, name, sql: None },
     }
 }
 

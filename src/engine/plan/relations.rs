@@ -37,6 +37,7 @@ impl Planner {
         };
         let found = self.lookup(&name).await?;
         let (full, found) = found.ok_or_else(|| Error::TableNotFound(name.to_string()))?;
+        self.note_read(&full).await?;
         match found {
             Found::Table(table) => Ok(provider_as_source(table)),
             Found::View(view) => self.view(&full, &view, depth).await,
@@ -66,8 +67,18 @@ impl Planner {
             if let Some(found) = self.relation(&full).await? {
                 return Ok(Some((full, found)));
             }
+            // That the name is free here is what the rest of the search path relies upon.
+            self.note_read(&full).await?;
         }
         Ok(None)
+    }
+
+    /// Tells a transaction that checks its reads of one.
+    async fn note_read(&self, full: &FullName) -> Result<()> {
+        match SYSTEM_SCHEMAS.contains(&full.schema.as_str()) {
+            true => Ok(()),
+            false => self.transaction.note_read(&full.catalog, &full.schema, &full.name).await,
+        }
     }
 
     async fn relation(&self, full: &FullName) -> Result<Option<Found>> {

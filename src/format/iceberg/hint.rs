@@ -16,16 +16,18 @@ use crate::storage::Location;
 ///
 /// Best effort: a caller that fails here has still committed. Of two writers that publish at once the
 /// newer version stays, but for a moment between the question which one is newer and the answer.
-/// Costs two PUTs and a GET.
+/// Costs two PUTs and a GET, in two round trips.
 ///
 /// # Errors
 /// What the store returns.
 pub async fn publish_hint(location: &Location, table_dir: &Path, metadata: &TableMetadata) -> Result<()> {
     let version = metadata.version();
     let copy = metadata_path(table_dir, &format!("v{version}.metadata.json"));
-    location.store.put(&copy, to_json(metadata)?.into()).await?;
     let hint = metadata_path(table_dir, "version-hint.text");
-    if hinted(location, &hint).await.is_some_and(|newer| newer > version) {
+    let json = to_json(metadata)?;
+    let (copied, hinted) = futures::join!(location.store.put(&copy, json.into()), hinted(location, &hint));
+    copied?;
+    if hinted.is_some_and(|newer| newer > version) {
         return Ok(());
     }
     // No line end: PyIceberg takes the whole content for the number.

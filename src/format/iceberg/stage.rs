@@ -6,6 +6,7 @@
 
 mod definition;
 mod pending;
+mod rebase;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 use self::pending::Pending;
+pub use self::rebase::ensure_rebasable;
 use super::metadata::TableSnapshot;
 use super::metadata::{COMMENT_PROPERTY, MAIN, MetadataLog, Reference, SnapshotLog, TableMetadata};
 use super::read;

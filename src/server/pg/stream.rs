@@ -82,7 +82,7 @@ impl Severity {
     }
 }
 
-/// The ErrorResponse for `error`: severity, SQLSTATE, message, hint and position.
+/// The ErrorResponse for `error`: severity, SQLSTATE, message, detail, hint and position.
 pub fn error_response(severity: Severity, error: &Error) -> ErrorResponse {
     let mut fields = vec![
         (b'S', severity.as_str().to_owned()),
@@ -90,6 +90,7 @@ pub fn error_response(severity: Severity, error: &Error) -> ErrorResponse {
         (b'C', error.sqlstate().to_owned()),
         (b'M', error.to_string()),
     ];
+    fields.extend(error.detail().map(|detail| (b'D', detail)));
     fields.extend(error.hint().map(|hint| (b'H', hint)));
     fields.extend(error.position().map(|position| (b'P', position.to_string())));
     for (_, text) in &mut fields {

@@ -137,7 +137,7 @@ impl<'a> Next<'a> {
         }
         match missing.is_empty() {
             true => Ok(untouched),
-            false => Err(Error::CommitConflict { table: self.table.name() }),
+            false => Err(Error::table_conflict(&self.table.name())),
         }
     }
 

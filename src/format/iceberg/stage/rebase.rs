@@ -1,0 +1,93 @@
+//! Rebasing: whether changes that were made on one version of a table hold on a later one.
+//!
+//! An append always does. An overwrite does when nobody touched what it replaces: no file came into or
+//! went out of the partitions that it rewrites, and every file that it takes away is still there. The
+//! table's columns and partitions must be the same, whatever is done.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use object_store::path::Path;
+
+use super::{Change, Table, draft};
+use crate::error::{Error, Result};
+use crate::format::iceberg::manifest::Entry;
+use crate::format::iceberg::manifest_list::ManifestFile;
+use crate::format::iceberg::metadata::TableMetadata;
+use crate::format::iceberg::read;
+use crate::storage::Location;
+
+/// Checks that `changes`, which were made on `base`, can be made on `current` as well.
+///
+/// Costs nothing for appends; else the manifest lists of both versions and the manifests that only one
+/// of them has.
+///
+/// # Errors
+/// [`Error::CommitConflict`] when they cannot.
+pub async fn ensure_rebasable(
+    location: &Location,
+    table_dir: &Path,
+    base: &TableMetadata,
+    current: &TableMetadata,
+    changes: &[Change],
+) -> Result<()> {
+    let table = Table { location, dir: table_dir };
+    let conflict = || Error::table_conflict(&table.name());
+    let redefines = changes.iter().any(|change| matches!(change, Change::Create(_) | Change::Replace(_)));
+    if redefines || !same_shape(base, current) {
+        return Err(conflict());
+    }
+    if changes.iter().all(|change| matches!(change, Change::Append(_))) {
+        return Ok(());
+    }
+    let (draft, pending) = draft(&table, Some(base), changes.to_vec())?;
+    if !pending.removes() {
+        return Ok(());
+    }
+    for (spec_id, entry) in changed_files(location, base, current).await? {
+        let path = location.path_of(&entry.file.url)?;
+        if pending.takes(&draft, spec_id, &entry, &path) {
+            return Err(conflict());
+        }
+    }
+    Ok(())
+}
+
+/// Whether files written for one version fit into the other: the same columns, ids and partitions.
+fn same_shape(base: &TableMetadata, current: &TableMetadata) -> bool {
+    let (one, other) = (base.current_schema(), current.current_schema());
+    let columns = one.fields.len() == other.fields.len()
+        && one.fields.iter().zip(&other.fields).all(|(a, b)| (a.id, &a.kind) == (b.id, &b.kind));
+    columns && base.default_spec() == current.default_spec()
+}
+
+/// The live files that only one of two versions has.
+async fn changed_files(
+    location: &Location,
+    base: &TableMetadata,
+    current: &TableMetadata,
+) -> Result<Vec<(i32, Entry)>> {
+    let (before, after) = (listed(location, base).await?, listed(location, current).await?);
+    let urls = |listed: &[ManifestFile]| listed.iter().map(|one| one.url.clone()).collect::<HashSet<_>>();
+    let (known, kept) = (urls(&before), urls(&after));
+    let gone = before.iter().filter(|one| !kept.contains(&one.url));
+    let came = after.iter().filter(|one| !known.contains(&one.url));
+    let mut files: HashMap<String, (i32, Entry)> = HashMap::new();
+    for (metadata, manifest) in gone.map(|one| (base, one)).chain(came.map(|one| (current, one))) {
+        for entry in read::entries(location, metadata, manifest).await?.into_iter().filter(Entry::is_live) {
+            let url = entry.file.url.clone();
+            // A file of both was only listed anew.
+            if files.remove(&url).is_none() {
+                files.insert(url, (manifest.spec_id, entry));
+            }
+        }
+    }
+    Ok(files.into_values().collect())
+}
+
+async fn listed(location: &Location, metadata: &TableMetadata) -> Result<Arc<Vec<ManifestFile>>> {
+    match metadata.current_snapshot() {
+        Some(snapshot) => read::manifests(location, snapshot).await,
+        None => Ok(Arc::default()),
+    }
+}
