@@ -86,6 +86,9 @@ pub struct Options {
     /// Allow to listen beyond loopback without passwords
     #[arg(long, env = "LACUS_INSECURE", num_args = 0..=1, default_missing_value = "true")]
     pub insecure: Option<bool>,
+    /// Seconds that a transaction may last; the setting transaction_timeout can only lower it [default: 21600]
+    #[arg(long, env = "LACUS_TRANSACTION_TIMEOUT_S", value_name = "SECONDS")]
+    pub transaction_timeout_s: Option<u64>,
     /// Transactions that may share one entry of a lake's log [default: 64]
     #[arg(long, env = "LACUS_COMMIT_GROUP_MAX", value_name = "N")]
     pub commit_group_max: Option<usize>,
@@ -153,6 +156,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub tls_required: bool,
     pub insecure: bool,
+    pub transaction_timeout: Duration,
     pub commit_group_max: usize,
     pub drain_timeout: Duration,
     pub log_format: LogFormat,
@@ -180,7 +184,7 @@ impl Config {
         let merged = first_given!(flags, file; listen, http, memory_limit, query_memory_percent, spill_dir,
             spill_limit, threads, connections_max, queries_max, queue_max, statements_max, message_limit,
             statement_limit, listing_ttl_ms, metadata_cache, requests_max, users, tls_cert, tls_key,
-            state_dir, tls_required, insecure, commit_group_max, drain_timeout_s,
+            state_dir, tls_required, insecure, transaction_timeout_s, commit_group_max, drain_timeout_s,
             log_format);
         Self::with_defaults(merged, source_of(source))
     }
@@ -223,6 +227,9 @@ impl Config {
             state_dir: options.state_dir.unwrap_or_else(default_state_dir),
             tls_required: options.tls_required.unwrap_or(false),
             insecure: options.insecure.unwrap_or(false),
+            transaction_timeout: Duration::from_secs(
+                options.transaction_timeout_s.unwrap_or(6 * 60 * 60).clamp(1, 365 * 24 * 60 * 60),
+            ),
             commit_group_max: options.commit_group_max.unwrap_or(64).max(1),
             drain_timeout: Duration::from_secs(options.drain_timeout_s.unwrap_or(30)),
             log_format: options.log_format.unwrap_or_default(),

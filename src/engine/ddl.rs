@@ -30,9 +30,13 @@ impl Session {
             Statement::CreateView(create) => create_view(planner, create, &run).await?,
             _ => change_names(&planner, statement).await?,
         };
-        if autocommit {
-            self.commit(&transaction, &run).await?;
+        if !autocommit {
+            self.note_change(&run.guard.id);
+            return Ok(outcome);
         }
+        let committed = self.commit(&transaction, run.guard.id.clone()).await;
+        // Somebody made it a moment ago: then it exists.
+        tolerate(committed, statement.may_exist(), |error| matches!(error, Error::AlreadyExists { .. }))?;
         Ok(outcome)
     }
 }
@@ -101,7 +105,9 @@ async fn rename(
     let full = planner.find(from).await?;
     let to = (to_schema.unwrap_or(&full.schema).as_str(), to_name.unwrap_or(&full.name).as_str());
     refuse_system(to.0)?;
-    planner.transaction.rename(&full.catalog, (&full.schema, &full.name), to, kind.word()).await
+    // ALTER TABLE takes a view too, as in PostgreSQL.
+    let wanted = (kind == RelationWord::View).then_some(kind.word());
+    planner.transaction.rename(&full.catalog, (&full.schema, &full.name), to, wanted).await
 }
 
 async fn comment_on(

@@ -7,6 +7,7 @@
 
 mod create;
 mod session;
+mod transaction;
 
 pub(super) use create::refuse_options;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart};
@@ -87,9 +88,10 @@ impl Source<'_> {
             (Keyword::SET, _) => self.set(),
             (Keyword::RESET, _) => self.reset(),
             (Keyword::BEGIN | Keyword::START, _) => self.begin(),
-            (Keyword::COMMIT | Keyword::END, _) => self.end(Statement::Commit),
-            (Keyword::ROLLBACK | Keyword::ABORT, _) => self.end(Statement::Rollback),
-            (_, "abort") => self.end(Statement::Rollback),
+            (Keyword::COMMIT | Keyword::END, _) => self.commit(),
+            (Keyword::ROLLBACK | Keyword::ABORT, _) => self.rollback(),
+            (Keyword::SAVEPOINT, _) => self.savepoint(),
+            (Keyword::RELEASE, _) => self.release(),
             (Keyword::COMMENT, _) => self.comment(),
             (Keyword::COPY, _) => self.copy(),
             (Keyword::PREPARE, _) => self.prepare(),

@@ -9,6 +9,7 @@ mod state;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -36,6 +37,13 @@ pub struct SessionOptions {
     pub settings: Vec<(String, String)>,
 }
 
+/// A warning that goes along with a statement's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    pub sqlstate: &'static str,
+    pub message: String,
+}
+
 /// One client's session.
 pub struct Session {
     pub engine: Arc<Engine>,
@@ -46,6 +54,9 @@ pub struct Session {
     /// Statements by name, the client's and those of PREPARE alike; the unnamed one is `""`.
     statements: HashMap<String, Arc<Prepared>>,
     block: Block,
+    /// What the client is told beside the answer.
+    notices: Vec<Notice>,
+    committing: Arc<AtomicBool>,
     /// Stops the statements that run from now on, until the next is armed.
     cancel: Cancel,
     state: SessionState,
@@ -69,7 +80,6 @@ impl Session {
         let state = context.state();
         let statements = HashMap::new();
         let cancel = Cancel::default();
-        let block = Block::None;
         let mut session = Self {
             engine,
             user,
@@ -77,7 +87,9 @@ impl Session {
             settings,
             facts,
             statements,
-            block,
+            block: Block::None,
+            notices: Vec::new(),
+            committing: Arc::default(),
             cancel,
             state,
             state_version: u64::MAX,
@@ -93,6 +105,15 @@ impl Session {
 
     pub fn cancel(&self) -> &Cancel {
         &self.cancel
+    }
+
+    /// Takes the warnings since the last call, unless the client wants to hear of errors only.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        if self.notices.is_empty() {
+            return Vec::new();
+        }
+        let notices = std::mem::take(&mut self.notices);
+        if self.settings.text("client_min_messages") == "error" { Vec::new() } else { notices }
     }
 
     /// Looks up what a statement needs and answers, without running it.
@@ -145,6 +166,7 @@ impl Session {
         let statement = &prepared.parsed.statement;
         self.refuse_in_failed_block(statement)?;
         if let Some(plan) = prepared.constant.as_ref().filter(|_| values.is_empty()) {
+            self.note_query(statement);
             let run = self.begin(&prepared.parsed)?;
             return Ok(Outcome::Rows(Rows::of_plan("SELECT", Arc::clone(plan), self.task_context(), run)));
         }
@@ -161,6 +183,7 @@ impl Session {
         if statement.writes() {
             self.refuse_read_only(statement)?;
         }
+        self.note_query(statement);
         let run = self.begin(parsed)?;
         let cancel = run.cancel().clone();
         let outcome = match show::query_of(statement, &self.database)? {
@@ -206,9 +229,14 @@ impl Session {
                 self.store(name.clone(), prepared)?;
                 Ok(done("PREPARE"))
             }
-            Statement::Begin { .. } | Statement::Commit | Statement::Rollback => {
-                self.transact(statement, run).await
-            }
+            Statement::Begin(_)
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint(_)
+            | Statement::Release(_)
+            | Statement::RollbackTo(_)
+            | Statement::SetTransaction(_)
+            | Statement::SetCharacteristics(_) => self.transact(statement, run).await,
             _ => match self.set(statement)? {
                 Some(outcome) => Ok(outcome),
                 None => self.change(statement, values, run).await,
@@ -219,7 +247,11 @@ impl Session {
     /// Statements about the session itself.
     fn set(&mut self, statement: &Statement) -> Result<Option<Outcome>> {
         let outcome = match statement {
+            Statement::Set { name, value, .. } if self.set_mode(name, value.as_deref())? => done("SET"),
             Statement::Set { name, value, local } => {
+                if *local && matches!(self.block, Block::None) {
+                    self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
+                }
                 self.settings.set(name, value.as_deref(), *local)?;
                 self.refresh_state().inspect_err(|_| {
                     self.settings.reset(Some(name)).ok();
@@ -247,11 +279,7 @@ impl Session {
                 }
             },
             Statement::DiscardAll => {
-                if !matches!(self.block, Block::None) {
-                    return Err(Error::ActiveTransaction(
-                        "DISCARD ALL cannot run inside a transaction block".to_owned(),
-                    ));
-                }
+                self.refuse_in_block("DISCARD ALL")?;
                 self.statements.clear();
                 self.settings.reset(None)?;
                 self.refresh_state()?;

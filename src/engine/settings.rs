@@ -6,7 +6,7 @@
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -19,15 +19,32 @@ pub struct Settings {
     values: Mutex<Values>,
 }
 
+/// Values by name; kept for a rollback by keeping a second owner.
+type Named = Arc<BTreeMap<String, String>>;
+
+/// The modes of a transaction, and the settings that new transactions take them from.
+const MODES: [(&str, &str); 3] = [
+    ("transaction_isolation", "default_transaction_isolation"),
+    ("transaction_read_only", "default_transaction_read_only"),
+    ("transaction_deferrable", "default_transaction_deferrable"),
+];
+
+/// The values at a savepoint.
+#[derive(Debug, Clone)]
+pub struct SettingsMark {
+    current: Named,
+    hidden: Arc<BTreeMap<String, Option<String>>>,
+}
+
 #[derive(Debug, Default)]
 struct Values {
     /// What RESET goes back to: the table's defaults, and what the client asked for at the start.
-    initial: BTreeMap<String, String>,
-    current: BTreeMap<String, String>,
+    initial: Named,
+    current: Named,
     /// The values when the transaction began, for a rollback.
-    at_begin: Option<BTreeMap<String, String>>,
+    at_begin: Option<Named>,
     /// What `SET LOCAL` hid, for the end of the transaction.
-    hidden: BTreeMap<String, Option<String>>,
+    hidden: Arc<BTreeMap<String, Option<String>>>,
     /// What the client was told.
     reported: HashMap<&'static str, String>,
     /// Counts changes, so that a plan's maker sees whether its session state is stale.
@@ -43,14 +60,17 @@ impl Settings {
         let defaults = SETTINGS.iter().map(|setting| (setting.name.to_owned(), setting.default.to_owned()));
         let mut current: BTreeMap<String, String> = defaults.collect();
         current.insert("session_authorization".to_owned(), user.to_owned());
-        let settings =
-            Self { values: Mutex::new(Values { initial: current.clone(), current, ..Values::default() }) };
+        let current = Arc::new(current);
+        let values = Values { initial: Arc::clone(&current), current, ..Values::default() };
+        let settings = Self { values: Mutex::new(values) };
         for (name, value) in given {
             let (name, value) = settings.checked(name, value)?;
-            let mut values = settings.lock();
-            values.initial.insert(name.clone(), value.clone());
-            values.current.insert(name, value);
+            Arc::make_mut(&mut settings.lock().initial).insert(name, value);
         }
+        let mut values = settings.lock();
+        values.current = Arc::clone(&values.initial);
+        values.settle();
+        drop(values);
         Ok(settings)
     }
 
@@ -69,16 +89,17 @@ impl Settings {
             }
         };
         let mut values = self.lock();
-        let before = values.current.insert(name.clone(), value);
+        let before = Arc::make_mut(&mut values.current).insert(name.clone(), value);
         values.version += 1;
         if local && values.at_begin.is_some() {
-            values.hidden.entry(name).or_insert(before);
+            Arc::make_mut(&mut values.hidden).entry(name).or_insert(before);
         } else if local {
             // Outside of a transaction SET LOCAL ends with its own statement.
-            restore(&mut values.current, name, before);
-        } else {
-            values.hidden.remove(&name);
+            restore(Arc::make_mut(&mut values.current), name, before);
+        } else if values.hidden.contains_key(&name) {
+            Arc::make_mut(&mut values.hidden).remove(&name);
         }
+        values.settle();
         Ok(())
     }
 
@@ -91,8 +112,13 @@ impl Settings {
             Some(name) => self.set(name, None, false),
             None => {
                 let mut values = self.lock();
-                values.current = values.initial.clone();
+                let modes = MODES.map(|(mode, _)| (mode.to_owned(), values.current.get(mode).cloned()));
+                values.current = Arc::clone(&values.initial);
+                for (mode, value) in modes {
+                    restore(Arc::make_mut(&mut values.current), mode, value);
+                }
                 values.version += 1;
+                values.settle();
                 Ok(())
             }
         }
@@ -108,7 +134,21 @@ impl Settings {
     /// Remembers the values, for a rollback.
     pub fn begin(&self) {
         let mut values = self.lock();
-        values.at_begin = Some(values.current.clone());
+        values.at_begin = Some(Arc::clone(&values.current));
+    }
+
+    /// The values of now, for [`Settings::go_back`].
+    pub fn mark(&self) -> SettingsMark {
+        let values = self.lock();
+        SettingsMark { current: Arc::clone(&values.current), hidden: Arc::clone(&values.hidden) }
+    }
+
+    /// Undoes what was set since `mark` was taken, in the same transaction.
+    pub fn go_back(&self, mark: &SettingsMark) {
+        let mut values = self.lock();
+        values.current = Arc::clone(&mark.current);
+        values.hidden = Arc::clone(&mark.hidden);
+        values.version += 1;
     }
 
     /// Ends a transaction: undoes SET LOCAL, and every SET after a rollback.
@@ -117,13 +157,14 @@ impl Settings {
         let Some(at_begin) = values.at_begin.take() else { return };
         let hidden = std::mem::take(&mut values.hidden);
         if committed {
-            for (name, before) in hidden {
-                restore(&mut values.current, name, before);
+            for (name, before) in hidden.iter() {
+                restore(Arc::make_mut(&mut values.current), name.clone(), before.clone());
             }
         } else {
             values.current = at_begin;
         }
         values.version += 1;
+        values.settle();
     }
 
     /// Settings that the client has to be told about, with their values, once.
@@ -193,6 +234,21 @@ impl Settings {
     fn lock(&self) -> MutexGuard<'_, Values> {
         // A panic under this lock leaves whole values behind.
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Values {
+    /// Outside of a transaction its modes are those that the next one will have.
+    fn settle(&mut self) {
+        if self.at_begin.is_some() {
+            return;
+        }
+        for (mode, default) in MODES {
+            if self.current.get(mode) != self.current.get(default) {
+                let value = self.current.get(default).cloned();
+                restore(Arc::make_mut(&mut self.current), mode.to_owned(), value);
+            }
+        }
     }
 }
 
@@ -266,6 +322,34 @@ mod tests {
         assert_eq!(settings.show("TIMEZONE").unwrap(), "Europe/Berlin");
         settings.reset(None).unwrap();
         assert_eq!(settings.show("application_name").unwrap(), "psql");
+    }
+
+    #[test]
+    fn a_savepoint_keeps_the_values_of_its_moment() {
+        let settings = Settings::start("ada", []).unwrap();
+        settings.begin();
+        settings.set("statement_timeout", Some("5s"), true).unwrap();
+        let mark = settings.mark();
+        settings.set("statement_timeout", Some("9s"), false).unwrap();
+        settings.set("application_name", Some("x"), false).unwrap();
+        settings.go_back(&mark);
+        assert_eq!(settings.show("statement_timeout").unwrap(), "5s");
+        settings.end(true);
+        assert_eq!(settings.show("statement_timeout").unwrap(), "0", "SET LOCAL ends with the transaction");
+        assert_eq!(settings.show("application_name").unwrap(), "");
+    }
+
+    #[test]
+    fn modes_follow_their_defaults_outside_of_a_transaction() {
+        let settings = Settings::start("ada", [("default_transaction_read_only", "on")]).unwrap();
+        assert!(settings.is_on("transaction_read_only"));
+        settings.begin();
+        settings.set("default_transaction_read_only", Some("off"), false).unwrap();
+        assert!(settings.is_on("transaction_read_only"), "the one under way keeps its own");
+        settings.end(true);
+        assert!(!settings.is_on("transaction_read_only"));
+        settings.set("transaction_read_only", Some("on"), false).unwrap();
+        assert!(!settings.is_on("transaction_read_only"), "there is none to be set");
     }
 
     #[test]

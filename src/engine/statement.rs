@@ -39,11 +39,21 @@ pub enum Statement {
     },
     ShowSetting(Option<String>),
     Reset(Option<String>),
-    Begin {
-        read_only: bool,
+    Begin(TransactionModes),
+    /// With `chain`, the next transaction begins at once, in the same modes.
+    Commit {
+        chain: bool,
     },
-    Commit,
-    Rollback,
+    Rollback {
+        chain: bool,
+    },
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
+    /// `SET TRANSACTION`: of the one under way.
+    SetTransaction(TransactionModes),
+    /// `SET SESSION CHARACTERISTICS AS TRANSACTION`: of those to come.
+    SetCharacteristics(TransactionModes),
     CreateSchema {
         catalog: Option<String>,
         schema: String,
@@ -98,6 +108,15 @@ pub enum Statement {
     DiscardAll,
     /// `CALL system.runtime.kill_query('id')`.
     KillQuery(String),
+}
+
+/// What a statement says of how a transaction runs; what it leaves out stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransactionModes {
+    /// A word of the setting `transaction_isolation`.
+    pub isolation: Option<&'static str>,
+    pub read_only: Option<bool>,
+    pub deferrable: Option<bool>,
 }
 
 /// `TABLE` or `VIEW`, as a statement says which it means.
@@ -193,9 +212,27 @@ pub struct Export {
 }
 
 impl Statement {
-    /// Whether the statement may run in a failed transaction: it ends it.
-    pub fn ends_transaction(&self) -> bool {
-        matches!(self, Self::Commit | Self::Rollback)
+    /// Whether the statement may run in a failed transaction: it ends it, or goes back before the failure.
+    pub fn ends_failure(&self) -> bool {
+        matches!(self, Self::Commit { .. } | Self::Rollback { .. } | Self::RollbackTo(_))
+    }
+
+    /// Whether it is about transactions and the session alone, and reads nothing.
+    pub fn reads_nothing(&self) -> bool {
+        matches!(
+            self,
+            Self::Set { .. }
+                | Self::ShowSetting(_)
+                | Self::Reset(_)
+                | Self::Begin(_)
+                | Self::Commit { .. }
+                | Self::Rollback { .. }
+                | Self::Savepoint(_)
+                | Self::Release(_)
+                | Self::RollbackTo(_)
+                | Self::SetTransaction(_)
+                | Self::SetCharacteristics(_)
+        )
     }
 
     /// The word that errors use for the statement where it is not allowed.
@@ -206,9 +243,14 @@ impl Statement {
             Self::Show(_) | Self::ShowSetting(_) => "SHOW",
             Self::Set { .. } => "SET",
             Self::Reset(_) => "RESET",
-            Self::Begin { .. } => "BEGIN",
-            Self::Commit => "COMMIT",
-            Self::Rollback => "ROLLBACK",
+            Self::Begin(_) => "BEGIN",
+            Self::Commit { .. } => "COMMIT",
+            Self::Rollback { .. } => "ROLLBACK",
+            Self::Savepoint(_) => "SAVEPOINT",
+            Self::Release(_) => "RELEASE SAVEPOINT",
+            Self::RollbackTo(_) => "ROLLBACK TO SAVEPOINT",
+            Self::SetTransaction(_) => "SET TRANSACTION",
+            Self::SetCharacteristics(_) => "SET SESSION CHARACTERISTICS",
             Self::CreateSchema { .. } => "CREATE SCHEMA",
             Self::DropSchema { .. } => "DROP SCHEMA",
             Self::CreateTable(create) if create.query.is_some() => "CREATE TABLE AS",
@@ -229,6 +271,16 @@ impl Statement {
             Self::Deallocate(Some(_)) => "DEALLOCATE",
             Self::DiscardAll => "DISCARD ALL",
             Self::KillQuery(_) => "CALL",
+        }
+    }
+
+    /// Whether it says `IF NOT EXISTS` of what it makes.
+    pub fn may_exist(&self) -> bool {
+        match self {
+            Self::CreateSchema { if_not_exists, .. } => *if_not_exists,
+            Self::CreateTable(create) => create.if_not_exists,
+            Self::CreateView(create) => create.if_not_exists,
+            _ => false,
         }
     }
 

@@ -99,9 +99,16 @@ pub enum Error {
     TransactionAborted,
     #[error("{0}")]
     ActiveTransaction(String),
-
     #[error("{0}")]
-    IdleInTransaction(String),
+    NoActiveTransaction(String),
+    #[error("savepoint \"{0}\" does not exist")]
+    SavepointNotFound(String),
+    #[error("terminating connection due to idle-in-transaction timeout")]
+    IdleInTransaction,
+    #[error("terminating connection due to idle-session timeout")]
+    IdleSession,
+    #[error("terminating connection due to transaction timeout")]
+    TransactionTimeout,
 
     // What happened while it ran.
     #[error("canceling statement due to user request")]
@@ -212,7 +219,11 @@ impl Error {
             Self::DuplicatePortal(_) => "42P03",
             Self::TransactionAborted => "25P02",
             Self::ActiveTransaction(_) => "25001",
-            Self::IdleInTransaction(_) => "25P03",
+            Self::NoActiveTransaction(_) => "25P01",
+            Self::SavepointNotFound(_) => "3B001",
+            Self::IdleInTransaction => "25P03",
+            Self::IdleSession => "57P05",
+            Self::TransactionTimeout => "25P04",
             Self::Cancelled | Self::Timeout(_) => "57014",
             Self::Shutdown => "57P01",
             Self::TooManyConnections(_) => "53300",

@@ -73,8 +73,8 @@ impl Lake {
                     rows(
                         &client,
                         &format!(
-                            "BEGIN; INSERT INTO mart.own_{session} VALUES ({n}); \
-                             INSERT INTO mart.shared VALUES ({session}, {n}); COMMIT"
+                            "INSERT INTO mart.own_{session} VALUES ({n}); \
+                             INSERT INTO mart.shared VALUES ({session}, {n})"
                         ),
                     )
                     .await;

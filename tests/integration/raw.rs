@@ -61,8 +61,49 @@ impl Raw {
         self.send(b'E', &body);
     }
 
+    /// Parses, binds and executes a statement without parameters, without a name.
+    pub fn run(&mut self, sql: &str) {
+        self.parse("", sql);
+        self.bind("", "");
+        self.execute("", 0);
+    }
+
+    pub fn flush(&mut self) {
+        self.send(b'H', &[]);
+    }
+
     pub fn sync(&mut self) {
         self.send(b'S', &[]);
+    }
+
+    /// The first value of a simple query's only row, as text.
+    pub fn value(&mut self, sql: &str) -> String {
+        self.query(sql);
+        let mut value = None;
+        while let Some(message) = self.next() {
+            match message.kind {
+                // Two bytes of count, four of the first value's length.
+                b'D' => value = Some(String::from_utf8_lossy(&message.body[6..]).into_owned()),
+                b'E' => panic!("{sql}: {}", message.word()),
+                b'Z' => break,
+                _ => {}
+            }
+        }
+        value.expect("the query answers a row")
+    }
+
+    /// SQLSTATE and text of the notices up to ReadyForQuery.
+    pub fn notices(&mut self) -> Vec<(String, String)> {
+        let mut notices = Vec::new();
+        while let Some(message) = self.next() {
+            match message.kind {
+                b'N' => notices
+                    .push((message.field(b'C').unwrap_or_default(), message.field(b'M').unwrap_or_default())),
+                b'Z' => break,
+                _ => {}
+            }
+        }
+        notices
     }
 
     /// The next message; none when the daemon has hung up.

@@ -245,9 +245,9 @@ impl Transaction {
         catalog: &str,
         (schema, name): (&str, &str),
         (to_schema, to_name): (&str, &str),
-        wanted: &'static str,
+        wanted: Option<&'static str>,
     ) -> Result<()> {
-        let (mut view, relation) = self.existing(catalog, schema, name, Some(wanted)).await?;
+        let (mut view, relation) = self.existing(catalog, schema, name, wanted).await?;
         if !self.schema_exists(catalog, to_schema).await? {
             return Err(Error::SchemaNotFound(to_schema.to_owned()));
         }

@@ -1,4 +1,4 @@
-//! Statements about the session: settings, transactions, prepared statements, listings.
+//! Statements about the session: settings, prepared statements, listings.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -22,7 +22,8 @@ impl Source<'_> {
                 "timezone".clone_into(&mut name);
             }
             "names" => "client_encoding".clone_into(&mut name),
-            "transaction" | "characteristics" => return self.set_transaction(name == "characteristics"),
+            "transaction" => return self.set_transaction(),
+            "characteristics" => return self.set_characteristics(),
             "authorization" => "session_authorization".clone_into(&mut name),
             _ => {}
         }
@@ -41,17 +42,6 @@ impl Source<'_> {
             }
         }
         Ok(Statement::Set { name, value: Some(values.join(", ")), local })
-    }
-
-    /// `SET TRANSACTION …`: only what a snapshot can promise.
-    fn set_transaction(&mut self, characteristics: bool) -> Result<Statement> {
-        if characteristics {
-            self.parser.expect_keywords(&[Keyword::AS, Keyword::TRANSACTION]).map_err(from_parser)?;
-        }
-        let read_only = self.transaction_modes()?;
-        let name = if characteristics { "default_transaction_read_only" } else { "transaction_read_only" };
-        let value = Some(if read_only { "on" } else { "off" }.to_owned());
-        Ok(Statement::Set { name: name.to_owned(), value, local: !characteristics })
     }
 
     fn setting_name(&mut self) -> Result<String> {
@@ -78,64 +68,6 @@ impl Source<'_> {
             _ => {}
         }
         Ok(Statement::Reset(Some(name)))
-    }
-
-    pub(super) fn begin(&mut self) -> Result<Statement> {
-        let word =
-            self.parser.expect_one_of_keywords(&[Keyword::BEGIN, Keyword::START]).map_err(from_parser)?;
-        if word == Keyword::START {
-            self.parser.expect_keyword(Keyword::TRANSACTION).map_err(from_parser)?;
-        } else if !self.parser.parse_keyword(Keyword::TRANSACTION) {
-            self.skip(Keyword::WORK);
-        }
-        Ok(Statement::Begin { read_only: self.transaction_modes()? })
-    }
-
-    /// Reads isolation and access modes; returns whether `READ ONLY` was among them.
-    fn transaction_modes(&mut self) -> Result<bool> {
-        let mut read_only = false;
-        loop {
-            if self.parser.parse_keyword(Keyword::ISOLATION) {
-                self.parser.expect_keyword(Keyword::LEVEL).map_err(from_parser)?;
-                self.isolation_level()?;
-            } else if self.parser.parse_keyword(Keyword::READ) {
-                let mode = self.parser.expect_one_of_keywords(&[Keyword::ONLY, Keyword::WRITE]);
-                read_only = mode.map_err(from_parser)? == Keyword::ONLY;
-            } else if self.parser.parse_keyword(Keyword::NOT) {
-                self.parser.expect_keyword(Keyword::DEFERRABLE).map_err(from_parser)?;
-            } else if !self.parser.parse_keyword(Keyword::DEFERRABLE) {
-                return Ok(read_only);
-            }
-            self.skip_token(&Token::Comma);
-        }
-    }
-
-    fn isolation_level(&mut self) -> Result<()> {
-        match self.word()?.as_str() {
-            // A snapshot of the whole lake is more than each of these asks for.
-            "repeatable" => self.parser.expect_keyword(Keyword::READ).map(drop).map_err(from_parser),
-            "read" => self
-                .parser
-                .expect_one_of_keywords(&[Keyword::COMMITTED, Keyword::UNCOMMITTED])
-                .map(drop)
-                .map_err(from_parser),
-            "serializable" => Ok(()),
-            _ => Err(self.unexpected("an isolation level")),
-        }
-    }
-
-    pub(super) fn end(&mut self, statement: Statement) -> Result<Statement> {
-        self.parser.next_token();
-        if !self.parser.parse_keyword(Keyword::TRANSACTION) {
-            self.skip(Keyword::WORK);
-        }
-        if self.parser.parse_keyword(Keyword::TO) {
-            return Err(Error::Unsupported("savepoints are not supported yet".to_owned()));
-        }
-        if self.parser.parse_keyword(Keyword::AND) {
-            self.parser.expect_keywords(&[Keyword::NO, Keyword::CHAIN]).map_err(from_parser)?;
-        }
-        Ok(statement)
     }
 
     pub(super) fn prepare(&mut self) -> Result<Statement> {

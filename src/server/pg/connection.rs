@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::cancel::CancelKey;
 use super::encode::{EncodeOptions, row_description};
 use super::portal::{Cursor, Portal, text_formats};
 use super::startup::Authenticated;
-use super::stream::{PgStream, Severity};
+use super::stream::{PgStream, Severity, warning};
 use crate::engine::Engine;
 use crate::engine::execute::Outcome;
 use crate::engine::parse;
@@ -65,7 +66,7 @@ pub async fn serve(client: Authenticated, engine: Arc<Engine>, shutdown: Cancell
             connection.run(&cancel_key, &shutdown).await;
         }
     }
-    metrics.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    metrics.connections.fetch_sub(1, Ordering::Relaxed);
     drop(permit);
 }
 
@@ -85,16 +86,15 @@ impl Connection {
             return;
         }
         loop {
-            let idle_too_long = self.idle_too_long();
+            let idle = self.session.idle_limit();
             let message = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
                     self.stream.refuse(&Error::Shutdown).await;
                     return;
                 }
-                () = idle_too_long => {
-                    let message = "terminating connection due to idle-in-transaction timeout".to_owned();
-                    self.stream.refuse(&Error::IdleInTransaction(message)).await;
+                ended = idle_too_long(idle) => {
+                    self.stream.refuse(&ended).await;
                     return;
                 }
                 message = self.stream.next() => message,
@@ -112,9 +112,16 @@ impl Connection {
                     return;
                 }
             };
-            if let Err(lost) = going_on {
-                debug!(%lost, "connection ended");
-                return;
+            match going_on {
+                Ok(()) => {}
+                Err(ended @ Error::TransactionTimeout) => {
+                    self.stream.refuse(&ended).await;
+                    return;
+                }
+                Err(lost) => {
+                    debug!(%lost, "connection ended");
+                    return;
+                }
             }
         }
     }
@@ -126,27 +133,18 @@ impl Connection {
         self.ready().await
     }
 
-    /// Resolves when the client has left a transaction open for longer than it may.
-    fn idle_too_long(&self) -> impl Future<Output = ()> + use<> {
-        let limit = match self.session.status() {
-            b'I' => None,
-            _ => self.session.settings.duration("idle_in_transaction_session_timeout"),
-        };
-        async move {
-            match limit {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
     /// Answers one message; an error of this function ends the connection.
     async fn answer(&mut self, message: Frontend, key: &CancelKey) -> Result<()> {
         let cancel = Cancel::default();
         let running = key.query(cancel.token());
         self.session.arm(cancel);
         let is_simple = matches!(message, Frontend::Query(_));
-        let handled = AssertUnwindSafe(self.handle(message, key)).catch_unwind().await;
+        let over = transaction_over(self.session.transaction_left(), self.session.committing());
+        let handled = tokio::select! {
+            biased;
+            handled = AssertUnwindSafe(self.handle(message, key)).catch_unwind() => handled,
+            () = over => return Err(Error::TransactionTimeout),
+        };
         drop(running);
         let result = handled.unwrap_or_else(|panic| {
             let text = panic_text(panic.as_ref());
@@ -182,6 +180,9 @@ impl Connection {
             Frontend::Flush(_) => self.stream.flush().await,
             Frontend::Sync(_) => {
                 self.skips = false;
+                if let Err(failed) = self.session.end_implicit().await {
+                    self.fail(&failed);
+                }
                 if self.session.status() == b'I' {
                     self.portals.clear();
                 }
@@ -213,10 +214,12 @@ impl Connection {
             other => debug!(error = %other, code = other.sqlstate(), "statement failed"),
         }
         self.session.fail();
+        // Warnings came before the error; where they have no room, it says more than they do.
+        self.send_notices().ok();
         self.stream.send_error(Severity::Error, failed);
     }
 
-    /// Runs the statements of one simple query in order, until one fails.
+    /// Runs the statements of one simple query in order, until one fails. Several are one transaction.
     async fn simple(&mut self, sql: &str) -> Result<()> {
         let limit = self.engine.config.statement_limit_bytes;
         if sql.len() > limit {
@@ -226,14 +229,18 @@ impl Connection {
         if statements.is_empty() {
             return self.stream.send(Backend::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
-        for statement in &statements {
-            self.statement(statement).await?;
+        for (index, statement) in statements.iter().enumerate() {
+            if statements.len() > 1 {
+                self.session.begin_implicit();
+            }
+            self.statement(statement, index + 1 == statements.len()).await?;
             self.report()?;
         }
         Ok(())
     }
 
-    async fn statement(&mut self, parsed: &Parsed) -> Result<()> {
+    /// Runs one statement; the last of a message is complete when its implicit transaction is committed.
+    async fn statement(&mut self, parsed: &Parsed, is_last: bool) -> Result<()> {
         let cancel = self.session.cancel().clone();
         let executed = self.session.execute(parsed, &[]);
         let tag = match watched(&self.stream, &cancel, executed).await? {
@@ -248,6 +255,9 @@ impl Connection {
                 cursor.tag(sent)
             }
         };
+        if is_last {
+            self.session.end_implicit().await?;
+        }
         self.complete(tag)
     }
 
@@ -278,6 +288,7 @@ impl Connection {
     }
 
     pub(super) fn complete(&mut self, tag: String) -> Result<()> {
+        self.send_notices()?;
         self.stream.send(Backend::CommandComplete(CommandComplete::new(tag)))
     }
 
@@ -301,6 +312,14 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends what the session has to say beside its answer.
+    fn send_notices(&mut self) -> Result<()> {
+        for notice in self.session.take_notices() {
+            self.stream.send(Backend::NoticeResponse(warning(notice)))?;
+        }
+        Ok(())
+    }
+
     async fn ready(&mut self) -> Result<()> {
         self.report()?;
         let status = match self.session.status() {
@@ -310,6 +329,25 @@ impl Connection {
         };
         self.stream.send(Backend::ReadyForQuery(ReadyForQuery::new(status)))?;
         self.stream.flush().await
+    }
+}
+
+/// Resolves when a client has left its session alone for too long, with what it is told.
+async fn idle_too_long(limit: Option<(Duration, Error)>) -> Error {
+    match limit {
+        Some((limit, error)) => {
+            tokio::time::sleep(limit).await;
+            error
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when a transaction has taken as long as it may, but never while it commits.
+async fn transaction_over(left: Duration, committing: Arc<AtomicBool>) {
+    tokio::time::sleep(left).await;
+    if committing.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 

@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 
 /// What Describe and Close name: a prepared statement.
 const STATEMENT: u8 = b'S';
+/// The type byte of Sync.
+const SYNC: u8 = b'S';
 
 impl Connection {
     pub(super) async fn parse(&mut self, message: Parse) -> Result<()> {
@@ -108,6 +110,7 @@ impl Connection {
                 self.complete(tag.clone())?;
                 Progress::Finished(tag)
             }
+            Progress::Running(_) if self.session.status() == b'E' => return Err(Error::TransactionAborted),
             Progress::Running(cursor) => {
                 let token = cursor.stream.cancel().token();
                 let running = key.query(token);
@@ -122,6 +125,10 @@ impl Connection {
     }
 
     async fn begin(&mut self, portal: &Portal, rows_max: usize) -> Result<Progress> {
+        // What runs up to Sync is one transaction; one that stands alone before it needs no block.
+        if self.stream.next_kind() != Some(SYNC) {
+            self.session.begin_implicit();
+        }
         let cancel = self.session.cancel().clone();
         let running = self.session.run(&portal.prepared, &portal.values);
         match watched(&self.stream, &cancel, running).await? {

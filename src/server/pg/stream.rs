@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use pgwire::messages::response::ErrorResponse;
+use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::decode;
+use crate::engine::session::Notice;
 use crate::error::{Error, Result};
 
 /// Output beyond this is sent before more is made.
@@ -100,6 +101,17 @@ pub fn error_response(severity: Severity, error: &Error) -> ErrorResponse {
     ErrorResponse::new(fields)
 }
 
+/// The NoticeResponse for a warning.
+pub fn warning(notice: Notice) -> NoticeResponse {
+    let severity = Severity::Warning.as_str().to_owned();
+    NoticeResponse::new(vec![
+        (b'S', severity.clone()),
+        (b'V', severity),
+        (b'C', notice.sqlstate.to_owned()),
+        (b'M', notice.message.replace('\0', "")),
+    ])
+}
+
 /// A client's connection, framed.
 pub struct PgStream {
     transport: Transport,
@@ -156,6 +168,11 @@ impl PgStream {
     /// readable end. Where not, the connection must be closed.
     pub fn in_sync(&self) -> bool {
         !self.lost
+    }
+
+    /// The type byte of the message that follows, where it has arrived already.
+    pub fn next_kind(&self) -> Option<u8> {
+        self.input.first().copied()
     }
 
     /// The type byte of the last message that had a readable end, also where its body had none.
