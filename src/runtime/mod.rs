@@ -17,6 +17,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::storage::{Quota, Scratch};
 use crate::telemetry::Metrics;
 use cpu::CpuRuntime;
 use memory::{GlobalPool, QueryPool};
@@ -43,6 +44,8 @@ pub struct Runtime {
     pub metrics: Arc<Metrics>,
     query_memory_bytes: usize,
     global: Arc<GlobalPool>,
+    spill_folder: std::path::PathBuf,
+    scratch: Arc<Quota>,
 }
 
 impl Runtime {
@@ -54,7 +57,7 @@ impl Runtime {
         let spill = prepare_spill_dir(&config.spill_dir)?;
         let global = Arc::new(GlobalPool::new(config.memory_limit_bytes));
         let disk = DiskManagerBuilder::default()
-            .with_mode(DiskManagerMode::Directories(vec![spill]))
+            .with_mode(DiskManagerMode::Directories(vec![spill.clone()]))
             .with_max_temp_directory_size(config.spill_limit_bytes);
         let env = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(&global) as Arc<dyn MemoryPool>)
@@ -67,6 +70,7 @@ impl Runtime {
             env.deregister_object_store(&everything)?;
         }
         let metrics = Arc::new(Metrics::default());
+        let scratch = Arc::new(Quota::new(config.spill_limit_bytes, Arc::clone(&env.disk_manager)));
         Ok(Self {
             io,
             cpu: CpuRuntime::start("lacus-cpu", config.threads)?,
@@ -76,6 +80,8 @@ impl Runtime {
             metrics,
             query_memory_bytes: config.query_memory_bytes,
             global,
+            spill_folder: spill,
+            scratch,
         })
     }
 
@@ -83,6 +89,14 @@ impl Runtime {
     pub fn query_env(&self) -> Arc<RuntimeEnv> {
         let pool = QueryPool::new(Arc::clone(&self.global), self.query_memory_bytes);
         Arc::new(RuntimeEnv { memory_pool: Arc::new(pool), ..self.env.as_ref().clone() })
+    }
+
+    /// Makes a folder for temporary tables, which count against the limit of spilled data.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`] and [`Error::Storage`] when the folder cannot be made.
+    pub fn scratch(&self) -> Result<Scratch> {
+        Scratch::make(&self.spill_folder, Arc::clone(&self.scratch), Arc::clone(&self.env), self.io.clone())
     }
 
     /// Waits until no query runs, at most `limit` long; then cancels what is left.

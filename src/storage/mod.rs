@@ -16,6 +16,7 @@ mod open;
 mod options;
 mod profile;
 mod s3;
+mod scratch;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 pub use objects::PutOutcome;
 pub use open::Stores;
 pub use options::{SecretRef, StoreOptions};
+pub use scratch::{Quota, Scratch};
 
 /// A root under which objects live, and the fenced store that serves it.
 #[derive(Debug, Clone)]
