@@ -23,6 +23,8 @@ const CHECKPOINT_EVERY: u64 = 64;
 /// How long an unclear answer of the store is asked about again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Has a blank, so that no catalog of a file can have it too.
+const TEMPORARY_LAKE: &str = "temporary tables";
 /// Entries that a conflict looks back through for the one that caused it.
 const LOOK_BACK_MAX: usize = 64;
 
@@ -33,7 +35,8 @@ pub struct Lake {
     pub location: Location,
     pub comment: Option<String>,
     read_only: bool,
-    log: Log,
+    /// None for temporary tables, whose state lives in this process alone.
+    log: Option<Log>,
     state: RwLock<Arc<LakeState>>,
     /// Held over reads of the log, so that statements that start together share one.
     refreshing: Mutex<Refreshed>,
@@ -71,7 +74,7 @@ impl Lake {
     ) -> Self {
         Self {
             name,
-            log: Log::new(location.clone()),
+            log: Some(Log::new(location.clone())),
             location,
             comment,
             read_only,
@@ -83,6 +86,20 @@ impl Lake {
         }
     }
 
+    /// A lake of temporary tables, at a location of its own.
+    pub fn temporary(location: Location) -> Self {
+        let lake = Self::new(TEMPORARY_LAKE.to_owned(), location, None, false, 1);
+        Self { log: None, writable: OnceCell::new_with(Some(None)), ..lake }
+    }
+
+    pub fn is_temporary(&self) -> bool {
+        self.log.is_none()
+    }
+
+    fn log(&self) -> Result<&Log> {
+        self.log.as_ref().ok_or_else(|| Error::Internal("temporary tables have no log".to_owned()))
+    }
+
     /// Returns the state with every commit that was acknowledged before this call.
     ///
     /// Costs one GET of the next slot; statements that arrive while one is under way share the next.
@@ -90,6 +107,7 @@ impl Lake {
     /// # Errors
     /// What the store answers, and [`Error::CorruptFile`] for a slot that is no entry.
     pub async fn refresh(&self) -> Result<Arc<LakeState>> {
+        let Some(log) = &self.log else { return Ok(self.current()) };
         let ticket = self.arrivals.fetch_add(1, Ordering::SeqCst);
         let mut refreshed = self.refreshing.lock().await;
         if refreshed.covers > ticket {
@@ -101,7 +119,7 @@ impl Lake {
             state = Arc::new(self.load_checkpoint().await?);
         }
         let mut newest = None;
-        while let Some(entry) = self.log.read(newest.as_ref().unwrap_or(&*state).version + 1).await? {
+        while let Some(entry) = log.read(newest.as_ref().unwrap_or(&*state).version + 1).await? {
             newest.get_or_insert_with(|| state.as_ref().clone()).apply(&entry);
         }
         if let Some(newest) = newest {
@@ -137,7 +155,7 @@ impl Lake {
         until: u64,
     ) -> Result<Option<String>> {
         for version in (since + 1..=until).rev().take(LOOK_BACK_MAX) {
-            let Some(entry) = self.log.read(version).await? else { continue };
+            let Some(entry) = self.log()?.read(version).await? else { continue };
             if let Some((user, query)) = entry.who_touched(schema, name) {
                 return Ok(Some(told(user, query, version)));
             }
@@ -153,18 +171,19 @@ impl Lake {
     /// # Errors
     /// [`Error::CommitUnknown`] when the store stays unclear for `RESOLVE_TIMEOUT` (60 s).
     pub async fn put(&self, entry: &LogEntry) -> Result<Slot> {
+        let log = self.log()?;
         let deadline = tokio::time::Instant::now() + RESOLVE_TIMEOUT;
         let mut pause = Duration::from_millis(20);
         let mut unclear: Option<Error> = None;
         loop {
-            match self.log.put(entry).await {
+            match log.put(entry).await {
                 Ok(PutOutcome::Created) => break,
                 Ok(PutOutcome::Exists) => {}
                 Ok(PutOutcome::Ambiguous(error)) => unclear = Some(error),
                 Err(error) if unclear.is_none() => return Err(error),
                 Err(error) => unclear = Some(error),
             }
-            match self.log.read(entry.version).await {
+            match log.read(entry.version).await {
                 Ok(Some(found)) if found.holds(&entry.transaction) => break,
                 Ok(Some(_)) => return Ok(Slot::Taken),
                 Ok(None) => {}
@@ -236,7 +255,7 @@ impl Lake {
     }
 
     async fn probe(&self) -> Result<Option<String>> {
-        self.log.ensure_format().await?;
+        self.log()?.ensure_format().await?;
         if self.location.probe_create_race(&self.location.child("_lacus/probe")).await? {
             return Ok(None);
         }

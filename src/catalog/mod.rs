@@ -12,6 +12,7 @@ pub mod lake;
 pub mod log;
 pub mod open;
 pub mod state;
+pub mod temporary;
 pub mod tpch;
 pub mod transaction;
 

@@ -22,6 +22,7 @@ use super::files_function::FilesCall;
 use super::lake::Lake;
 use super::log::{Dependency, Operation, TableRecord, ViewRecord};
 use super::state::{LakeState, RelationState};
+use super::temporary::{OnCommit, TEMPORARY_SCHEMA, Temporary};
 use super::{Catalog, Catalogs, tpch};
 use crate::error::{Error, Result};
 use crate::format::iceberg::{self, Change, TableMetadata};
@@ -35,6 +36,7 @@ pub(super) use group::Queue;
 pub struct Transaction {
     catalogs: Arc<Catalogs>,
     user: String,
+    temporary: Arc<Temporary>,
     views: Mutex<HashMap<String, LakeView>>,
     /// Open tables as they were first seen.
     pinned: Mutex<HashMap<(String, String, String), Arc<FilesTable>>>,
@@ -81,10 +83,11 @@ struct Written {
 
 impl Transaction {
     /// Begins a transaction; nothing is read until something is asked for.
-    pub fn begin(catalogs: Arc<Catalogs>, user: String) -> Self {
+    pub fn begin(catalogs: Arc<Catalogs>, user: String, temporary: Arc<Temporary>) -> Self {
         Self {
             catalogs,
             user,
+            temporary,
             views: Mutex::default(),
             pinned: Mutex::default(),
             checks_reads: AtomicBool::new(false),
@@ -123,9 +126,10 @@ impl Transaction {
     /// # Errors
     /// What the store answers, and what is wrong with the table's files.
     pub async fn relation(&self, catalog: &str, schema: &str, name: &str) -> Result<Option<Found>> {
-        let lake = match self.catalogs.find(catalog)? {
-            Catalog::Tpch => return Ok(tpch::named(schema, name).map(Found::Table)),
-            Catalog::Lake(lake) => lake,
+        let lake = match self.place(catalog, schema)? {
+            Place::Lake(lake) => lake,
+            Place::Tpch => return Ok(tpch::named(schema, name).map(Found::Table)),
+            Place::Nowhere => return Ok(None),
         };
         let view = self.view(lake).await?;
         match view.state.relation(schema, name) {
@@ -138,8 +142,27 @@ impl Transaction {
         Ok(self.open(lake, schema, name).await?.map(|table| Found::Table(table)))
     }
 
+    /// Where the relations of a schema are recorded.
+    fn place(&self, catalog: &str, schema: &str) -> Result<Place<'_>> {
+        if schema == TEMPORARY_SCHEMA {
+            return Ok(self.temporary.lake().map_or(Place::Nowhere, Place::Lake));
+        }
+        Ok(match self.catalogs.find(catalog)? {
+            Catalog::Tpch => Place::Tpch,
+            Catalog::Lake(lake) => Place::Lake(lake),
+        })
+    }
+
+    /// Whether the session has, or had, temporary tables.
+    pub fn may_see_temporary(&self) -> bool {
+        self.temporary.lake().is_some()
+    }
+
     /// An open table, listed once in the life of the transaction.
     async fn open(&self, lake: &Lake, schema: &str, name: &str) -> Result<Option<Arc<FilesTable>>> {
+        if lake.is_temporary() {
+            return Ok(None);
+        }
         let key = (lake.name.clone(), schema.to_owned(), name.to_owned());
         if let Some(pinned) = lock(&self.pinned).get(&key) {
             return Ok(Some(Arc::clone(pinned)));
@@ -164,6 +187,9 @@ impl Transaction {
     /// # Errors
     /// What the store answers.
     pub async fn schema_exists(&self, catalog: &str, schema: &str) -> Result<bool> {
+        if schema == TEMPORARY_SCHEMA {
+            return Ok(true);
+        }
         let lake = match self.catalogs.find(catalog)? {
             Catalog::Tpch => return Ok(tpch::scale_factor(schema).is_some()),
             Catalog::Lake(lake) => lake,
@@ -199,20 +225,40 @@ impl Transaction {
         Ok(lock(&self.views).entry(lake.name.clone()).or_insert(fresh).clone())
     }
 
-    /// The lake of a catalog that may be changed.
-    async fn writable(&self, catalog: &str) -> Result<LakeView> {
+    /// The lake of a schema that may be changed.
+    async fn writable(&self, catalog: &str, schema: &str) -> Result<LakeView> {
+        if schema == TEMPORARY_SCHEMA {
+            return self.view(self.temporary.lake_or_make()?).await;
+        }
         let Catalog::Lake(lake) = self.catalogs.find(catalog)? else {
             return Err(Error::ReadOnly(format!("catalog \"{catalog}\" is read-only")));
         };
-        let another =
-            lock(&self.views).iter().any(|(name, view)| *name != lake.name && !view.operations.is_empty());
-        if another {
+        let is_another = |view: &LakeView| {
+            view.lake.name != lake.name && !view.lake.is_temporary() && !view.operations.is_empty()
+        };
+        if lock(&self.views).values().any(is_another) {
             let message = "a transaction can change one catalog only".to_owned();
             return Err(Error::Unsupported(message));
         }
         lake.ensure_writable().await?;
         self.view(lake).await
     }
+
+    /// Whether open files have a name in a lake.
+    async fn is_open(&self, view: &LakeView, schema: &str, name: &str) -> Result<bool> {
+        if view.lake.is_temporary() {
+            return Ok(false);
+        }
+        Ok(self.catalogs.open_table(&view.lake, schema, name).await?.is_some())
+    }
+}
+
+/// Where the relations of a schema are.
+enum Place<'a> {
+    Lake(&'a Arc<Lake>),
+    Tpch,
+    /// In the temporary tables of a session that has none.
+    Nowhere,
 }
 
 impl LakeView {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::Browse;
+use crate::catalog::temporary::Temporary;
 use crate::catalog::transaction::Transaction;
 use crate::config::Config;
 use crate::engine;
@@ -24,7 +25,8 @@ pub fn check(config: Config) -> Result<()> {
 /// Prints a line a schema; returns how many catalogs failed.
 async fn report(config: Arc<Config>) -> Result<usize> {
     let engine = engine::start(Arc::clone(&config), tokio::runtime::Handle::current())?;
-    let transaction = Transaction::begin(Arc::clone(&engine.catalogs), "check".to_owned());
+    let temporary = Arc::new(Temporary::new(Arc::clone(&engine.runtime)));
+    let transaction = Transaction::begin(Arc::clone(&engine.catalogs), "check".to_owned(), temporary);
     let mut failed = 0;
     for catalog in transaction.catalogs() {
         match listed(&transaction, &catalog).await {

@@ -1,6 +1,7 @@
 //! DDL: what names the lake has. Data is written in [`write`](super::write).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
@@ -9,6 +10,7 @@ use super::session::{Session, done};
 use super::statement::{CommentOn, CreateView, Name, RelationWord, Statement};
 use super::write::refuse_duplicates;
 use crate::catalog::log::{ViewColumn, ViewRecord};
+use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::iceberg::Change;
@@ -49,12 +51,14 @@ async fn change_names(planner: &Planner, statement: &Statement) -> Result<Outcom
             let catalog = catalog.as_ref().unwrap_or(&planner.database);
             transaction.ensure_catalog(catalog)?;
             refuse_system(schema)?;
+            refuse_temporary(schema)?;
             transaction.create_schema(catalog, schema, *if_not_exists).await?;
         }
         Statement::DropSchema { names, if_exists, cascade } => {
             for (catalog, schema) in names {
                 let catalog = catalog.as_ref().unwrap_or(&planner.database);
                 transaction.ensure_catalog(catalog)?;
+                refuse_temporary(schema)?;
                 let dropped = transaction.drop_schema(catalog, schema, *cascade).await;
                 tolerate(dropped, *if_exists, is_missing)?;
             }
@@ -120,6 +124,7 @@ async fn comment_on(
         CommentOn::Schema { catalog, schema } => {
             let catalog = catalog.as_ref().unwrap_or(&planner.database);
             transaction.ensure_catalog(catalog)?;
+            refuse_temporary(schema)?;
             transaction.comment(catalog, schema, None, comment).await
         }
         CommentOn::Relation(name) => {
@@ -139,8 +144,6 @@ async fn comment_on(
 }
 
 async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result<Outcome> {
-    let full = planner.target(&create.name).await?;
-    refuse_system(&full.schema)?;
     let query = create.query.clone();
     let (planner, plan) = run
         .plan(async move {
@@ -148,6 +151,12 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
             Ok((planner, plan))
         })
         .await?;
+    // As in PostgreSQL, what stands on a temporary table is temporary.
+    let full = match create.temporary || planner.temporary.seen.load(Ordering::Relaxed) {
+        true => planner.temporary_target(&create.name)?,
+        false => planner.target(&create.name).await?,
+    };
+    refuse_system(&full.schema)?;
     let fields = plan.schema().fields();
     if create.columns.len() > fields.len() {
         return Err(Error::Syntax {
@@ -185,9 +194,20 @@ fn is_missing(error: &Error) -> bool {
     matches!(error, Error::TableNotFound(_) | Error::SchemaNotFound(_) | Error::CatalogNotFound(_))
 }
 
-/// The daemon's own schemas hold nothing of the user's.
+/// The schema of temporary tables comes and goes with them.
+fn refuse_temporary(schema: &str) -> Result<()> {
+    match schema == TEMPORARY_SCHEMA {
+        true => Err(Error::PermissionDenied(format!("schema \"{schema}\" belongs to the session"))),
+        false => Ok(()),
+    }
+}
+
+/// The daemon's own schemas hold nothing of the user's, but for temporary tables.
 pub(super) fn refuse_system(schema: &str) -> Result<()> {
-    if schema.starts_with("pg_") || schema == "information_schema" || schema == "system" {
+    if schema.starts_with("pg_") && schema != TEMPORARY_SCHEMA
+        || schema == "information_schema"
+        || schema == "system"
+    {
         return Err(Error::PermissionDenied(format!("schema \"{schema}\" belongs to the daemon")));
     }
     Ok(())

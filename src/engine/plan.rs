@@ -11,6 +11,7 @@ mod relations;
 mod runtime_tables;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ParamValues;
@@ -27,6 +28,7 @@ use futures::future::BoxFuture;
 use super::dialect;
 use super::statement::Name;
 use crate::catalog::Browse;
+use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::{Found, Transaction};
 use crate::error::{Error, Result};
 use crate::function::SessionFacts;
@@ -47,6 +49,14 @@ pub struct Planner {
     /// The session's catalog.
     pub database: String,
     pub search_path: Vec<String>,
+    pub temporary: TemporarySight,
+}
+
+/// Whether names can mean temporary tables, and whether one did.
+#[derive(Debug, Clone, Default)]
+pub struct TemporarySight {
+    pub sees: bool,
+    pub seen: Arc<AtomicBool>,
 }
 
 /// A relation's full name.
@@ -165,6 +175,19 @@ impl Planner {
         }
         let missing = name.schema.clone().or_else(|| candidates.last().cloned()).unwrap_or_default();
         Err(Error::SchemaNotFound(missing))
+    }
+
+    /// Names a temporary relation that is to be created.
+    ///
+    /// # Errors
+    /// [`Error::InvalidDefinition`] for a name in another schema.
+    pub fn temporary_target(&self, name: &Name) -> Result<FullName> {
+        if name.schema.as_ref().is_some_and(|schema| schema != TEMPORARY_SCHEMA) {
+            let message = "cannot create temporary relation in non-temporary schema".to_owned();
+            return Err(Error::InvalidDefinition(message));
+        }
+        let (schema, name) = (TEMPORARY_SCHEMA.to_owned(), name.name.clone());
+        Ok(FullName { catalog: self.database.clone(), schema, name })
     }
 
     /// The relation that a name means.

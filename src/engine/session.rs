@@ -21,8 +21,9 @@ use self::prepared::is_immutable;
 use super::execute::{Outcome, Rows, Run, is_constant, stopped_or};
 use super::plan::{bind, parameter_types};
 use super::settings::Settings;
-use super::statement::{Parsed, Statement};
+use super::statement::{Discard, Parsed, Statement};
 use super::{Engine, explain, show};
+use crate::catalog::temporary::Temporary;
 use crate::error::{Error, Result};
 use crate::function::{self, SessionFacts};
 use crate::runtime::queries::Cancel;
@@ -57,6 +58,7 @@ pub struct Session {
     /// What the client is told beside the answer.
     notices: Vec<Notice>,
     committing: Arc<AtomicBool>,
+    temporary: Arc<Temporary>,
     /// Stops the statements that run from now on, until the next is armed.
     cancel: Cancel,
     state: SessionState,
@@ -80,6 +82,7 @@ impl Session {
         let state = context.state();
         let statements = HashMap::new();
         let cancel = Cancel::default();
+        let temporary = Arc::new(Temporary::new(Arc::clone(&engine.runtime)));
         let mut session = Self {
             engine,
             user,
@@ -90,6 +93,7 @@ impl Session {
             block: Block::None,
             notices: Vec::new(),
             committing: Arc::default(),
+            temporary,
             cancel,
             state,
             state_version: u64::MAX,
@@ -180,7 +184,7 @@ impl Session {
     pub async fn execute(&mut self, parsed: &Parsed, values: &[ScalarValue]) -> Result<Outcome> {
         let statement = &parsed.statement;
         self.refuse_in_failed_block(statement)?;
-        if statement.writes() {
+        if statement.writes() && !self.fills_temporary(statement).await? {
             self.refuse_read_only(statement)?;
         }
         self.note_query(statement);
@@ -237,6 +241,7 @@ impl Session {
             | Statement::RollbackTo(_)
             | Statement::SetTransaction(_)
             | Statement::SetCharacteristics(_) => self.transact(statement, run).await,
+            Statement::Discard(what) => self.discard(*what, run).await,
             _ => match self.set(statement)? {
                 Some(outcome) => Ok(outcome),
                 None => self.change(statement, values, run).await,
@@ -278,16 +283,33 @@ impl Session {
                     return Err(Error::InvalidParameter(format!("there is no query \"{id}\" of this user")));
                 }
             },
-            Statement::DiscardAll => {
+            _ => return Ok(None),
+        };
+        Ok(Some(outcome))
+    }
+
+    async fn discard(&mut self, what: Discard, run: Run) -> Result<Outcome> {
+        match what {
+            // Plans are not kept, and there are no sequences.
+            Discard::Plans => Ok(done("DISCARD PLANS")),
+            Discard::Sequences => Ok(done("DISCARD SEQUENCES")),
+            Discard::Temp => {
+                let (transaction, autocommit) = self.transaction();
+                transaction.drop_temporary().await?;
+                if autocommit {
+                    self.commit(&transaction, run.guard.id.clone()).await?;
+                }
+                Ok(done("DISCARD TEMP"))
+            }
+            Discard::All => {
                 self.refuse_in_block("DISCARD ALL")?;
                 self.statements.clear();
                 self.settings.reset(None)?;
                 self.refresh_state()?;
-                done("DISCARD ALL")
+                self.temporary.discard().await;
+                Ok(done("DISCARD ALL"))
             }
-            _ => return Ok(None),
-        };
-        Ok(Some(outcome))
+        }
     }
 
     /// Registers a statement as running; the canceller stops it from now on.

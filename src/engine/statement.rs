@@ -2,6 +2,8 @@
 
 use datafusion::sql::sqlparser::ast;
 
+use crate::catalog::temporary::OnCommit;
+
 /// A relation's name as it was written, unquoted parts in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
@@ -105,7 +107,7 @@ pub enum Statement {
     },
     /// With no name, all prepared statements.
     Deallocate(Option<String>),
-    DiscardAll,
+    Discard(Discard),
     /// `CALL system.runtime.kill_query('id')`.
     KillQuery(String),
 }
@@ -117,6 +119,15 @@ pub struct TransactionModes {
     pub isolation: Option<&'static str>,
     pub read_only: Option<bool>,
     pub deferrable: Option<bool>,
+}
+
+/// What `DISCARD` lets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discard {
+    All,
+    Plans,
+    Sequences,
+    Temp,
 }
 
 /// `TABLE` or `VIEW`, as a statement says which it means.
@@ -165,6 +176,8 @@ pub struct CreateTable {
     pub comment: Option<String>,
     pub query: Option<Box<ast::Query>>,
     pub with_data: bool,
+    pub temporary: bool,
+    pub on_commit: OnCommit,
 }
 
 /// One element of `PARTITIONED BY`: `month`, `days(ts)`, `bucket(16, id)`.
@@ -178,6 +191,7 @@ pub struct PartitionExpr {
 #[derive(Debug, Clone)]
 pub struct CreateView {
     pub name: Name,
+    pub temporary: bool,
     pub or_replace: bool,
     pub if_not_exists: bool,
     pub columns: Vec<String>,
@@ -269,7 +283,7 @@ impl Statement {
             Self::Execute { .. } => "EXECUTE",
             Self::Deallocate(None) => "DEALLOCATE ALL",
             Self::Deallocate(Some(_)) => "DEALLOCATE",
-            Self::DiscardAll => "DISCARD ALL",
+            Self::Discard(_) => "DISCARD",
             Self::KillQuery(_) => "CALL",
         }
     }

@@ -30,7 +30,10 @@ impl Session {
         create: &CreateTable,
         run: &Run,
     ) -> Result<Outcome> {
-        let full = planner.target(&create.name).await?;
+        let full = match create.temporary {
+            true => planner.temporary_target(&create.name)?,
+            false => planner.target(&create.name).await?,
+        };
         refuse_system(&full.schema)?;
         let transaction = Arc::clone(&planner.transaction);
         let tag = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
@@ -53,7 +56,8 @@ impl Session {
             }
         };
         let partition = partitions(&create.partitioned_by, &schema)?;
-        let table = NewTable { schema, partition, comment: create.comment.clone() };
+        let (comment, on_commit) = (create.comment.clone(), create.on_commit);
+        let table = NewTable { schema, partition, comment, on_commit };
         let made =
             transaction.new_table(&full.catalog, &full.schema, &full.name, table, create.or_replace).await?;
         let Some(plan) = plan.filter(|_| create.with_data) else {

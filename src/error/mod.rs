@@ -64,6 +64,8 @@ pub enum Error {
     #[error("cannot drop {what} because other objects depend on it")]
     DependentObjects { what: String },
     #[error("{0}")]
+    InvalidDefinition(String),
+    #[error("{0}")]
     Unsupported(String),
     #[error("column \"{0}\" must appear in the GROUP BY clause or be used in an aggregate function")]
     Grouping(String),
@@ -203,6 +205,7 @@ impl Error {
             Self::NotNullViolation(_) => "23502",
             Self::Cardinality(_) => "21000",
             Self::DependentObjects { .. } => "2BP01",
+            Self::InvalidDefinition(_) => "42P16",
             Self::Unsupported(_) => "0A000",
             Self::Grouping(_) => "42803",
             Self::Planning(_) => "42P10",

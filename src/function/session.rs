@@ -1,7 +1,7 @@
 //! The session's own facts, and the functions that tell them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
@@ -51,6 +51,8 @@ pub struct SessionFacts {
     pub server_started: DateTime<Utc>,
     pub settings: Arc<dyn SettingsView>,
     search_path: RwLock<Vec<String>>,
+    /// Whether there are temporary tables, which every path begins with.
+    temporary: AtomicBool,
     statement: RwLock<Arc<CatalogFacts>>,
 }
 
@@ -69,6 +71,7 @@ impl SessionFacts {
             server_started,
             settings,
             search_path: RwLock::new(vec!["public".to_owned()]),
+            temporary: AtomicBool::new(false),
             statement: RwLock::default(),
         }
     }
@@ -82,11 +85,20 @@ impl SessionFacts {
         *self.search_path.write().unwrap_or_else(PoisonError::into_inner) = path;
     }
 
-    /// The search path as names are resolved: `pg_catalog` comes first unless the path names it.
+    /// Notes whether there are temporary tables.
+    pub fn note_temporary(&self, exist: bool) {
+        self.temporary.store(exist, Ordering::Relaxed);
+    }
+
+    /// The search path as names are resolved: temporary tables and `pg_catalog` come first unless the
+    /// path names them.
     pub fn effective_path(&self) -> Vec<String> {
         let mut path = self.search_path();
         if !path.iter().any(|schema| schema == "pg_catalog") {
             path.insert(0, "pg_catalog".to_owned());
+        }
+        if self.temporary.load(Ordering::Relaxed) && !path.iter().any(|schema| schema == "pg_temp") {
+            path.insert(0, "pg_temp".to_owned());
         }
         path
     }

@@ -44,7 +44,11 @@ pub(super) fn schemata(_: &Context, listing: &Listing, rows: &mut Rows) {
 
 pub(super) fn tables(_: &Context, listing: &Listing, rows: &mut Rows) {
     for entry in &listing.entries {
-        let table_type = if entry.kind() == 'v' { "VIEW" } else { "BASE TABLE" };
+        let table_type = match entry.kind() {
+            'v' => "VIEW",
+            _ if entry.is_temporary() => "LOCAL TEMPORARY",
+            _ => "BASE TABLE",
+        };
         rows.push([
             ("table_catalog", (&listing.database).into()),
             ("table_schema", (&entry.relation.schema).into()),

@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::definition::{self, Definition};
+use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::{Browse, Relation, RelationDetail, RelationKind};
 use crate::error::Result;
 use crate::function::oid::Assignment;
@@ -37,6 +38,10 @@ impl Entry {
             (RelationKind::View, None) => 'v',
             _ => 'r',
         }
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
+        self.relation.schema == TEMPORARY_SCHEMA
     }
 }
 

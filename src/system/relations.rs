@@ -54,7 +54,7 @@ fn class(context: &Context, _: &Listing, entry: &Entry, detail: Option<&Relation
         ("relpages", size_bytes.map(pages).into()),
         // As for a table that was never analyzed.
         ("reltuples", row_count.map_or(-1.0, |rows| rows as f32).into()),
-        ("relpersistence", 'p'.into()),
+        ("relpersistence", if entry.is_temporary() { 't' } else { 'p' }.into()),
         ("relnatts", detail.map(|detail| detail.schema.fields().len() as i64).into()),
         // PostgreSQL keeps a view's query as a rule; psql prints the definition where there is one.
         ("relhasrules", (entry.relation.kind == RelationKind::View).into()),

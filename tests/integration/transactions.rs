@@ -299,3 +299,43 @@ fn an_idle_session_is_ended_where_it_asks_for_it() {
     assert_eq!(raw.trace(), "C ZI", "inside of a transaction the other timeout counts");
     assert_eq!(raw.trace(), "E57P05 end");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn temporary_tables_go_with_their_session() {
+    let spill = tempfile::tempdir().unwrap();
+    let flags = ["--spill-dir", spill.path().to_str().unwrap(), "--spill-limit", "2MB"];
+    let (catalogs, daemon) = served(&flags);
+    let keeper = daemon.connect("lake").await;
+    let client = daemon.connect("lake").await;
+    on(&client, "CREATE TEMP TABLE numbers AS SELECT * FROM generate_series(1, 1000) AS t(n)").await;
+    on(&client, "CREATE TEMP TABLE others AS SELECT 1 AS n").await;
+    on(&keeper, "CREATE TEMP TABLE kept AS SELECT 7 AS n").await;
+    assert_eq!(files_below(spill.path(), "parquet"), 3);
+    assert_eq!(files_below(&catalogs.path().join("sample/_lacus"), "parquet"), 0, "none lies in the lake");
+    on(&client, "DROP TABLE others").await;
+    assert_eq!(files_below(spill.path(), "parquet"), 2, "a dropped table takes its files with it");
+    let many = "CREATE TEMP TABLE many AS SELECT l_comment, l_orderkey FROM tpch.sf1.lineitem LIMIT 400000";
+    assert_eq!(code(&client, many).await, "53100");
+    on(&client, "INSERT INTO numbers VALUES (1)").await;
+    // A client that vanishes says nothing.
+    drop(client);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while files_below(spill.path(), "parquet") > 1 && std::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(files_below(spill.path(), "parquet"), 1);
+    assert_eq!(number(&keeper, "SELECT n FROM kept").await, 7);
+}
+
+/// Files with this extension, at any depth.
+fn files_below(folder: &std::path::Path, extension: &str) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let mut files = 0;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        files += match path.is_dir() {
+            true => files_below(&path, extension),
+            false => usize::from(path.extension().is_some_and(|found| found == extension)),
+        };
+    }
+    files
+}

@@ -11,7 +11,7 @@ use datafusion::catalog::TableProvider;
 use super::super::log::ViewColumn;
 use super::super::state::RelationState;
 use super::super::{Browse, Catalog, DEFAULT_SCHEMA, Relation, RelationDetail, RelationKind, tpch};
-use super::{LakeView, Transaction};
+use super::{LakeView, Place, TEMPORARY_SCHEMA, Transaction};
 use crate::error::{Error, Result};
 use crate::format::partition::{PartitionField, Transform};
 
@@ -22,11 +22,18 @@ impl Browse for Transaction {
     }
 
     async fn schemas(&self, catalog: &str) -> Result<Vec<(String, Option<String>)>> {
+        let mut schemas = BTreeMap::new();
+        if self.temporary.lake().is_some() {
+            schemas.insert(TEMPORARY_SCHEMA.to_owned(), None);
+        }
         let lake = match self.catalogs.find(catalog)? {
-            Catalog::Tpch => return Ok(tpch::schema_names().into_iter().map(with_scale).collect()),
+            Catalog::Tpch => {
+                schemas.extend(tpch::schema_names().into_iter().map(with_scale));
+                return Ok(schemas.into_iter().collect());
+            }
             Catalog::Lake(lake) => lake,
         };
-        let mut schemas = BTreeMap::from([(DEFAULT_SCHEMA.to_owned(), None)]);
+        schemas.insert(DEFAULT_SCHEMA.to_owned(), None);
         schemas.extend(self.catalogs.open_schemas(lake).await?.into_iter().map(|name| (name, None)));
         for (name, schema) in &self.view(lake).await?.state.schemas {
             schemas.insert(name.clone(), schema.comment.clone());
@@ -35,19 +42,24 @@ impl Browse for Transaction {
     }
 
     async fn relations(&self, catalog: &str, schema: &str) -> Result<Vec<Arc<Relation>>> {
-        let lake = match self.catalogs.find(catalog)? {
-            Catalog::Tpch if tpch::scale_factor(schema).is_none() => return Ok(Vec::new()),
-            Catalog::Tpch => {
+        let lake = match self.place(catalog, schema)? {
+            Place::Tpch if tpch::scale_factor(schema).is_none() => return Ok(Vec::new()),
+            Place::Nowhere => return Ok(Vec::new()),
+            Place::Tpch => {
                 return Ok(tpch::TABLES.iter().map(|name| tpch_relation(catalog, schema, name)).collect());
             }
-            Catalog::Lake(lake) => lake,
+            Place::Lake(lake) => lake,
         };
         let relation = |name: String, kind, comment, view_sql| {
             let (catalog, schema) = (catalog.to_owned(), schema.to_owned());
             Arc::new(Relation { catalog, schema, name, kind, comment, view_sql })
         };
         let mut relations = BTreeMap::new();
-        for (name, comment) in self.catalogs.open_tables(lake, schema).await? {
+        let open = match lake.is_temporary() {
+            true => Vec::new(),
+            false => self.catalogs.open_tables(lake, schema).await?,
+        };
+        for (name, comment) in open {
             relations.insert(name.clone(), relation(name, RelationKind::External, comment, None));
         }
         let view = self.view(lake).await?;
@@ -63,7 +75,7 @@ impl Browse for Transaction {
 
     async fn detail(&self, relation: &Relation) -> Result<RelationDetail> {
         let gone = || Error::TableNotFound(format!("{}.{}", relation.schema, relation.name));
-        if let Catalog::Lake(lake) = self.catalogs.find(&relation.catalog)? {
+        if let Place::Lake(lake) = self.place(&relation.catalog, &relation.schema)? {
             let view = self.view(lake).await?;
             if let Some(state) = view.state.relation(&relation.schema, &relation.name) {
                 return self.recorded(&view, state).await;

@@ -8,7 +8,7 @@ use object_store::path::Path;
 
 use super::super::log::{Dependency, Operation, TableRecord, ViewRecord};
 use super::super::state::RelationState;
-use super::{LakeView, Transaction, Written, lock};
+use super::{LakeView, OnCommit, TEMPORARY_SCHEMA, Transaction, Written, lock};
 use crate::error::{Error, Result};
 use crate::format::iceberg::{self, Change, Definition};
 use crate::format::partition::PartitionField;
@@ -21,6 +21,8 @@ pub struct NewTable {
     pub schema: SchemaRef,
     pub partition: Vec<PartitionField>,
     pub comment: Option<String>,
+    /// Of a temporary table.
+    pub on_commit: OnCommit,
 }
 
 /// A managed table that a statement writes.
@@ -47,7 +49,7 @@ impl Transaction {
     /// # Errors
     /// [`Error::AlreadyExists`].
     pub async fn create_schema(&self, catalog: &str, schema: &str, may_exist: bool) -> Result<()> {
-        let mut view = self.writable(catalog).await?;
+        let mut view = self.writable(catalog, schema).await?;
         match self.schema_exists(catalog, schema).await? {
             true if may_exist => return Ok(()),
             true => return Err(Error::AlreadyExists { kind: "schema", name: schema.to_owned() }),
@@ -65,7 +67,7 @@ impl Transaction {
     /// # Errors
     /// [`Error::SchemaNotFound`], [`Error::DependentObjects`], [`Error::WrongObjectType`] for a folder.
     pub async fn drop_schema(&self, catalog: &str, schema: &str, cascade: bool) -> Result<()> {
-        let mut view = self.writable(catalog).await?;
+        let mut view = self.writable(catalog, schema).await?;
         let Some(state) = view.state.schemas.get(schema).cloned() else {
             return match self.schema_exists(catalog, schema).await? {
                 true => {
@@ -103,7 +105,7 @@ impl Transaction {
         table: NewTable,
         or_replace: bool,
     ) -> Result<TableTarget> {
-        let mut view = self.writable(catalog).await?;
+        let mut view = self.writable(catalog, schema).await?;
         let existing = view.state.relation(schema, name).cloned();
         match &existing {
             Some(RelationState::Table(_)) if or_replace => {}
@@ -111,7 +113,7 @@ impl Transaction {
                 return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "table" });
             }
             Some(_) => return Err(exists(name)),
-            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
+            None if self.is_open(&view, schema, name).await? => {
                 return Err(exists(name));
             }
             None => {}
@@ -122,6 +124,9 @@ impl Transaction {
             }
             _ => fresh(schema, name, table.comment.clone()),
         };
+        if view.lake.is_temporary() {
+            self.temporary.note(&record, table.on_commit);
+        }
         view.depend_for_new(schema, name, existing.as_ref());
         let location = view.lake.location.clone();
         let directory = location.child(&record.directory);
@@ -152,13 +157,13 @@ impl Transaction {
     /// # Errors
     /// [`Error::TableNotFound`], [`Error::WrongObjectType`] for views and open tables.
     pub async fn target(&self, catalog: &str, schema: &str, name: &str) -> Result<TableTarget> {
-        let view = self.writable(catalog).await?;
+        let view = self.writable(catalog, schema).await?;
         let record = match view.state.relation(schema, name) {
             Some(RelationState::Table(record)) => record.clone(),
             Some(RelationState::View(_)) => {
                 return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "table" });
             }
-            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
+            None if self.is_open(&view, schema, name).await? => {
                 return Err(Error::ReadOnly(format!(
                     "table \"{name}\" is made of open files, which SQL only reads"
                 )));
@@ -189,7 +194,7 @@ impl Transaction {
     /// What the store answers.
     pub async fn stage(&self, target: TableTarget, change: Option<Change>) -> Result<()> {
         let TableTarget { catalog, schema, name, location, mut record, create, replaces, .. } = target;
-        let mut view = self.writable(&catalog).await?;
+        let mut view = self.writable(&catalog, &schema).await?;
         let changes: Vec<Change> = create.map(|create| *create).into_iter().chain(change).collect();
         let is_new = matches!(changes.first(), Some(Change::Create(_)));
         let base = if is_new { None } else { Some(self.metadata(&view, &record).await?) };
@@ -247,12 +252,16 @@ impl Transaction {
         (to_schema, to_name): (&str, &str),
         wanted: Option<&'static str>,
     ) -> Result<()> {
+        if (schema == TEMPORARY_SCHEMA) != (to_schema == TEMPORARY_SCHEMA) {
+            let message = "cannot move objects into or out of temporary schemas".to_owned();
+            return Err(Error::Unsupported(message));
+        }
         let (mut view, relation) = self.existing(catalog, schema, name, wanted).await?;
         if !self.schema_exists(catalog, to_schema).await? {
             return Err(Error::SchemaNotFound(to_schema.to_owned()));
         }
         let taken = view.state.relation(to_schema, to_name).is_some()
-            || self.catalogs.open_table(&view.lake, to_schema, to_name).await?.is_some();
+            || self.is_open(&view, to_schema, to_name).await?;
         if taken {
             return Err(exists(to_name));
         }
@@ -279,7 +288,7 @@ impl Transaction {
         record: ViewRecord,
         or_replace: bool,
     ) -> Result<()> {
-        let mut view = self.writable(catalog).await?;
+        let mut view = self.writable(catalog, schema).await?;
         let existing = view.state.relation(schema, name).cloned();
         match &existing {
             Some(RelationState::View(_)) if or_replace => {}
@@ -287,13 +296,27 @@ impl Transaction {
                 return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "view" });
             }
             Some(_) => return Err(exists(name)),
-            None if self.catalogs.open_table(&view.lake, schema, name).await?.is_some() => {
+            None if self.is_open(&view, schema, name).await? => {
                 return Err(exists(name));
             }
             None => {}
         }
         view.depend_for_new(schema, name, existing.as_ref());
         view.add(Operation::PutView { schema: schema.to_owned(), name: name.to_owned(), view: record });
+        self.keep(view)
+    }
+
+    /// Drops all temporary tables and views.
+    ///
+    /// # Errors
+    /// None that a lake without a log could cause.
+    pub async fn drop_temporary(&self) -> Result<()> {
+        let Some(lake) = self.temporary.lake() else { return Ok(()) };
+        let mut view = self.view(lake).await?;
+        let schema = TEMPORARY_SCHEMA.to_owned();
+        if view.state.schemas.contains_key(TEMPORARY_SCHEMA) {
+            view.add(Operation::DropSchema { schema });
+        }
         self.keep(view)
     }
 
@@ -314,7 +337,7 @@ impl Transaction {
                 view.depend(relied(schema, name, &relation));
                 view
             }
-            None if self.schema_exists(catalog, schema).await? => self.writable(catalog).await?,
+            None if self.schema_exists(catalog, schema).await? => self.writable(catalog, schema).await?,
             None => return Err(Error::SchemaNotFound(schema.to_owned())),
         };
         view.add(Operation::Comment { schema: schema.to_owned(), name: name.map(str::to_owned), comment });
@@ -329,13 +352,13 @@ impl Transaction {
         name: &str,
         wanted: Option<&'static str>,
     ) -> Result<(LakeView, RelationState)> {
-        let view = self.writable(catalog).await?;
+        let view = self.writable(catalog, schema).await?;
         let Some(relation) = view.state.relation(schema, name).cloned() else {
-            return match self.catalogs.open_table(&view.lake, schema, name).await? {
-                Some(_) => Err(Error::ReadOnly(format!(
+            return match self.is_open(&view, schema, name).await? {
+                true => Err(Error::ReadOnly(format!(
                     "table \"{name}\" is made of open files, which SQL only reads"
                 ))),
-                None => Err(Error::TableNotFound(format!("{schema}.{name}"))),
+                false => Err(Error::TableNotFound(format!("{schema}.{name}"))),
             };
         };
         let kind = match &relation {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, join_all};
 
 use super::super::lake::Lake;
+use super::super::log::Operation;
+use super::super::state::{LakeState, RelationState};
 use super::group::{self, Candidate};
-use super::{Transaction, lock};
+use super::{LakeView, OnCommit, TEMPORARY_SCHEMA, Transaction, change, lock};
 use crate::error::Result;
-use crate::format::iceberg;
+use crate::format::iceberg::{self, Change, Removal};
 
 impl Transaction {
     /// Commits; returns whether there was anything to commit.
@@ -21,8 +23,24 @@ impl Transaction {
     /// [`Error::AlreadyExists`](crate::error::Error::AlreadyExists) when another transaction was first,
     /// [`Error::CommitUnknown`](crate::error::Error::CommitUnknown) when the store never answered clearly.
     pub async fn commit(&self, query: &str) -> Result<bool> {
-        let changed = lock(&self.views).values().find(|view| !view.operations.is_empty()).cloned();
-        let Some(view) = changed else { return Ok(false) };
+        let views: Vec<LakeView> = lock(&self.views).values().cloned().collect();
+        let changed = views.into_iter().filter(|view| !view.operations.is_empty());
+        let (temporary, lasting): (Vec<_>, Vec<_>) = changed.partition(|view| view.lake.is_temporary());
+        let mut settled = None;
+        for view in temporary {
+            settled = Some(self.settle(view).await?);
+        }
+        for view in lasting {
+            self.commit_to_lake(view, query).await?;
+        }
+        // Nothing can stop this after the lake has committed.
+        if let Some(state) = settled {
+            self.temporary.commit(state).await;
+        }
+        Ok(true)
+    }
+
+    async fn commit_to_lake(&self, view: LakeView, query: &str) -> Result<()> {
         let lake = Arc::clone(&view.lake);
         let candidate = Candidate {
             reads: self.reads_of(&lake),
@@ -33,7 +51,32 @@ impl Transaction {
         };
         group::commit(&lake, candidate).await?;
         publish_hints(&lake).await;
-        Ok(true)
+        Ok(())
+    }
+
+    /// What is left of temporary tables when their transaction ends.
+    async fn settle(&self, view: LakeView) -> Result<LakeState> {
+        let mut state = view.state.as_ref().clone();
+        let relations = state.schemas.get(TEMPORARY_SCHEMA).map(|schema| schema.relations.clone());
+        for (name, relation) in relations.unwrap_or_default() {
+            let RelationState::Table(mut table) = relation else { continue };
+            let schema = TEMPORARY_SCHEMA.to_owned();
+            match self.temporary.on_commit(&table) {
+                OnCommit::Drop => state.change(&Operation::Drop { schema, name }),
+                OnCommit::DeleteRows if view.written.contains_key(&table.id) => {
+                    let location = &view.lake.location;
+                    let directory = location.child(&table.directory);
+                    let base = self.metadata(&view, &table).await?;
+                    let empty = vec![Change::Overwrite { add: Vec::new(), remove: Removal::All }];
+                    let staged = iceberg::stage(location, &directory, Some(&base), empty).await?;
+                    table.metadata = change::relative(location, &staged.metadata_url)?;
+                    state.change(&Operation::PutTable { schema, name, table });
+                }
+                OnCommit::DeleteRows | OnCommit::PreserveRows => {}
+            }
+        }
+        state.version += 1;
+        Ok(state)
     }
 }
 

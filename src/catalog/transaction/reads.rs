@@ -9,11 +9,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::Catalog;
 use super::super::lake::Lake;
 use super::super::log::Dependency;
 use super::super::state::{LakeState, RelationState};
-use super::{LakeView, Transaction, lock};
+use super::{LakeView, Place, Transaction, lock};
 use crate::error::{Error, Result};
 
 impl Transaction {
@@ -30,7 +29,10 @@ impl Transaction {
         if !self.checks_reads.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let Ok(Catalog::Lake(lake)) = self.catalogs.find(catalog) else { return Ok(()) };
+        let Ok(Place::Lake(lake)) = self.place(catalog, schema) else { return Ok(()) };
+        if lake.is_temporary() {
+            return Ok(());
+        }
         let view = self.view(lake).await?;
         if let Some(dependency) = relied(&view, schema, name) {
             let mut reads = lock(&self.reads);

@@ -6,23 +6,32 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::super::statement::{CreateTable, CreateView, PartitionExpr, RelationWord, Statement};
 use super::{Source, fold, from_parser, name_of, offset, schema_of};
+use crate::catalog::temporary::OnCommit;
 use crate::error::{Error, Result};
 
 impl Source<'_> {
     pub(super) fn create(&mut self) -> Result<Statement> {
         self.parser.expect_keyword(Keyword::CREATE).map_err(from_parser)?;
         let or_replace = self.parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
-        match self.word()?.as_str() {
-            "table" => self.create_table(or_replace),
-            "view" => self.create_view(or_replace),
+        let mut word = self.word()?;
+        if matches!(word.as_str(), "global" | "local") {
+            word = self.word()?;
+        }
+        let temporary = matches!(word.as_str(), "temp" | "temporary");
+        if temporary {
+            word = self.word()?;
+        }
+        match word.as_str() {
+            "table" => self.create_table(or_replace, temporary),
+            "view" => self.create_view(or_replace, temporary),
+            other if temporary => {
+                Err(Error::Unsupported(format!("CREATE TEMPORARY {} is not supported", other.to_uppercase())))
+            }
             "schema" => self.create_schema(),
             "external" => Err(Error::Unsupported(
                 "CREATE EXTERNAL TABLE is not supported yet: declare the table in the catalog's folder"
                     .to_owned(),
             )),
-            "temp" | "temporary" => {
-                Err(Error::Unsupported("temporary tables are not supported yet".to_owned()))
-            }
             other => Err(Error::Unsupported(format!("CREATE {} is not supported", other.to_uppercase()))),
         }
     }
@@ -38,7 +47,7 @@ impl Source<'_> {
         self.parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS])
     }
 
-    fn create_table(&mut self, or_replace: bool) -> Result<Statement> {
+    fn create_table(&mut self, or_replace: bool, temporary: bool) -> Result<Statement> {
         let if_not_exists = self.if_not_exists();
         let name = self.parser.parse_object_name(false).map_err(from_parser)?;
         let mut create = CreateTable {
@@ -51,6 +60,8 @@ impl Source<'_> {
             comment: None,
             query: None,
             with_data: true,
+            temporary,
+            on_commit: OnCommit::PreserveRows,
         };
         if self.parser.peek_token().token == Token::LParen {
             self.columns(&mut create)?;
@@ -64,6 +75,8 @@ impl Source<'_> {
             } else if self.parser.parse_keyword(Keyword::COMMENT) {
                 self.skip_token(&Token::Eq);
                 create.comment = Some(self.parser.parse_literal_string().map_err(from_parser)?);
+            } else if self.parser.parse_keywords(&[Keyword::ON, Keyword::COMMIT]) {
+                create.on_commit = self.on_commit(temporary)?;
             } else {
                 break;
             }
@@ -75,6 +88,23 @@ impl Source<'_> {
             return Err(self.unexpected("a list of columns, or AS and a query"));
         }
         Ok(Statement::CreateTable(Box::new(create)))
+    }
+
+    fn on_commit(&mut self, temporary: bool) -> Result<OnCommit> {
+        let words = [Keyword::PRESERVE, Keyword::DELETE, Keyword::DROP];
+        let on_commit = match self.parser.expect_one_of_keywords(&words).map_err(from_parser)? {
+            Keyword::DROP => OnCommit::Drop,
+            word => {
+                self.parser.expect_keyword(Keyword::ROWS).map_err(from_parser)?;
+                if word == Keyword::DELETE { OnCommit::DeleteRows } else { OnCommit::PreserveRows }
+            }
+        };
+        match temporary {
+            true => Ok(on_commit),
+            false => {
+                Err(Error::InvalidDefinition("ON COMMIT can only be used on temporary tables".to_owned()))
+            }
+        }
     }
 
     /// Either definitions, or the names that a query's columns get.
@@ -142,7 +172,7 @@ impl Source<'_> {
         Ok(PartitionExpr { function: Some(first.to_lowercase()), argument, column })
     }
 
-    fn create_view(&mut self, or_replace: bool) -> Result<Statement> {
+    fn create_view(&mut self, or_replace: bool, temporary: bool) -> Result<Statement> {
         let if_not_exists = self.if_not_exists();
         let name = self.parser.parse_object_name(false).map_err(from_parser)?;
         let mut columns = Vec::new();
@@ -159,6 +189,7 @@ impl Source<'_> {
         let name = name_of(&name)?;
         Ok(Statement::CreateView(Box::new(CreateView {
             name,
+            temporary,
             or_replace,
             if_not_exists,
             columns,

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::super::statement::{Parsed, Show, Statement};
+use super::super::statement::{Discard, Parsed, Show, Statement};
 use super::{Source, fold, from_parser, name_of, offset, schema_of};
 use crate::error::{Error, Result};
 
@@ -112,8 +112,10 @@ impl Source<'_> {
     pub(super) fn discard(&mut self) -> Result<Statement> {
         self.parser.expect_keyword(Keyword::DISCARD).map_err(from_parser)?;
         match self.word()?.as_str() {
-            "plans" | "sequences" | "temp" | "temporary" => Ok(Statement::Deallocate(None)),
-            "all" => Ok(Statement::DiscardAll),
+            "plans" => Ok(Statement::Discard(Discard::Plans)),
+            "sequences" => Ok(Statement::Discard(Discard::Sequences)),
+            "temp" | "temporary" => Ok(Statement::Discard(Discard::Temp)),
+            "all" => Ok(Statement::Discard(Discard::All)),
             _ => Err(self.unexpected("ALL, PLANS, SEQUENCES or TEMP")),
         }
     }

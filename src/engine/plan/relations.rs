@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use datafusion::common::TableReference;
 use datafusion::datasource::{ViewTable, provider_as_source};
@@ -11,9 +12,10 @@ use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, TableAlias, Table
 
 use super::context::Tables;
 use super::file_call::FileCall;
-use super::{FullName, Planner, runtime_tables};
+use super::{FullName, Planner, TemporarySight, runtime_tables};
 use crate::catalog::Browse;
 use crate::catalog::log::ViewRecord;
+use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::Found;
 use crate::engine::parse;
 use crate::engine::statement::{Name, Statement};
@@ -57,20 +59,31 @@ impl Planner {
         self.transaction.ensure_catalog(catalog)?;
         let path: Vec<&str> = match &name.schema {
             Some(schema) => vec![schema],
-            None => {
-                std::iter::once("pg_catalog").chain(self.search_path.iter().map(String::as_str)).collect()
-            }
+            None => self.searched(),
         };
         for schema in path {
             let full =
                 FullName { catalog: catalog.clone(), schema: schema.to_owned(), name: name.name.clone() };
             if let Some(found) = self.relation(&full).await? {
+                if schema == TEMPORARY_SCHEMA {
+                    self.temporary.seen.store(true, Ordering::Relaxed);
+                }
                 return Ok(Some((full, found)));
             }
             // That the name is free here is what the rest of the search path relies upon.
             self.note_read(&full).await?;
         }
         Ok(None)
+    }
+
+    /// The schemas in which a bare name is looked up: temporary tables first, then the system's.
+    fn searched(&self) -> Vec<&str> {
+        let path = self.search_path.iter().map(String::as_str);
+        let is_named = self.search_path.iter().any(|schema| schema == TEMPORARY_SCHEMA);
+        let sees = self.temporary.sees && self.transaction.may_see_temporary();
+        let first = (sees && !is_named).then_some(TEMPORARY_SCHEMA);
+        let path = path.filter(|schema| sees || *schema != TEMPORARY_SCHEMA);
+        first.into_iter().chain(std::iter::once("pg_catalog")).chain(path).collect()
     }
 
     /// Tells a transaction that checks its reads of one.
@@ -105,6 +118,11 @@ impl Planner {
             runtime: Arc::clone(&self.runtime),
             database: full.catalog.clone(),
             search_path: view.search_path.clone(),
+            // A lasting view never stood on temporary tables, whatever their names.
+            temporary: TemporarySight {
+                sees: full.schema == TEMPORARY_SCHEMA,
+                seen: Arc::clone(&self.temporary.seen),
+            },
         };
         let mut plan = planner.query_at(*query, &[], depth + 1).await?;
         let columns = plan.schema().columns();

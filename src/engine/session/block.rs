@@ -14,6 +14,7 @@ use super::super::execute::{Outcome, Run};
 use super::super::settings::{SETTINGS, Setting, SettingsMark};
 use super::super::statement::{Statement, TransactionModes};
 use super::{Notice, Session, done};
+use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::{Overlay, Transaction};
 use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
@@ -422,7 +423,8 @@ impl Session {
     }
 
     fn new_transaction(&self) -> Arc<Transaction> {
-        let transaction = Transaction::begin(Arc::clone(&self.engine.catalogs), self.user.clone());
+        let catalogs = Arc::clone(&self.engine.catalogs);
+        let transaction = Transaction::begin(catalogs, self.user.clone(), Arc::clone(&self.temporary));
         transaction.check_reads(self.settings.text("transaction_isolation") == SERIALIZABLE);
         Arc::new(transaction)
     }
@@ -445,6 +447,16 @@ impl Session {
             Block::Failed(_) if !statement.ends_failure() => Err(Error::TransactionAborted),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a statement puts rows into a temporary table, as a read-only transaction may.
+    pub(super) async fn fills_temporary(&self, statement: &Statement) -> Result<bool> {
+        let Statement::Insert(insert) = statement else { return Ok(false) };
+        if self.temporary.lake().is_none() {
+            return Ok(false);
+        }
+        let found = self.planner().await?.find(&insert.name).await;
+        Ok(found.is_ok_and(|full| full.schema == TEMPORARY_SCHEMA))
     }
 
     pub(super) fn refuse_read_only(&self, statement: &Statement) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::{FunctionRegistry, TaskContext};
 
-use super::super::plan::Planner;
+use super::super::plan::{Planner, TemporarySight};
 use super::Session;
 use crate::catalog::transaction::Transaction;
 use crate::error::Result;
@@ -23,7 +23,10 @@ impl Session {
         let facts = Arc::clone(&self.facts);
         let search_path = self.settings.search_path(&self.user);
         let runtime = Arc::clone(&self.engine.runtime);
-        Ok(Planner { state, transaction, facts, runtime, database: self.database.clone(), search_path })
+        let temporary = TemporarySight { sees: true, ..TemporarySight::default() };
+        let database = self.database.clone();
+        facts.note_temporary(transaction.may_see_temporary());
+        Ok(Planner { state, transaction, facts, runtime, database, search_path, temporary })
     }
 
     pub(in crate::engine) fn task_context(&self) -> Arc<TaskContext> {
