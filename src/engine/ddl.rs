@@ -28,6 +28,7 @@ impl Session {
         let outcome = match statement {
             Statement::CreateTable(create) => self.create_table(planner, create, &run).await?,
             Statement::Insert(insert) => self.insert(planner, insert, values, &run).await?,
+            Statement::Modify(modify) => self.modify(planner, modify, values, &run).await?,
             Statement::Export(export) => self.export(planner, export, &run).await?,
             Statement::CreateView(create) => create_view(planner, create, &run).await?,
             _ => change_names(&planner, statement).await?,

@@ -15,6 +15,7 @@ pub mod statement;
 mod ddl;
 mod explain;
 mod export;
+mod modify;
 mod show;
 mod write;
 

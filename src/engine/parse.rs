@@ -6,6 +6,7 @@
 //! keeps the words it was written with.
 
 mod create;
+mod modify;
 mod session;
 mod transaction;
 
@@ -101,6 +102,7 @@ impl Source<'_> {
             (Keyword::TABLE, _) => self.table(),
             (Keyword::ALTER, _) => self.alter(),
             (Keyword::CALL, _) => self.call(),
+            (Keyword::MERGE, _) => self.merge(None),
             _ => self.standard(),
         }
     }
@@ -108,8 +110,10 @@ impl Source<'_> {
     /// Everything that `sqlparser` knows as we want it.
     fn standard(&mut self) -> Result<Statement> {
         match self.parser.parse_statement().map_err(Error::from)? {
-            ast::Statement::Query(query) => Ok(Statement::Query(query)),
+            ast::Statement::Query(query) => modify::with_of(*query),
             ast::Statement::Insert(insert) => insert_of(insert),
+            ast::Statement::Update(update) => modify::update_of(update, None),
+            ast::Statement::Delete(delete) => modify::delete_of(delete, None),
             ast::Statement::Truncate(truncate) => {
                 let names = truncate.table_names.iter().map(|target| name_of(&target.name));
                 Ok(Statement::Truncate {

@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::ParamValues;
 use datafusion::common::TableReference;
 use datafusion::execution::context::{SQLOptions, SessionState};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
@@ -80,7 +80,20 @@ impl Planner {
     /// Names that do not exist, types that do not fit, files out of bounds: whatever can be wrong
     /// with a query before it runs.
     pub async fn query(&self, query: ast::Query, parameters: &[Option<DataType>]) -> Result<LogicalPlan> {
-        self.query_at(query, parameters, 0).await
+        self.query_at(query, parameters, 0, Vec::new()).await
+    }
+
+    /// Plans a query that knows `tables` by these names, beside those of the catalogs.
+    ///
+    /// # Errors
+    /// As [`Planner::query`].
+    pub async fn query_with(
+        &self,
+        query: ast::Query,
+        parameters: &[Option<DataType>],
+        tables: Vec<(String, Arc<dyn TableSource>)>,
+    ) -> Result<LogicalPlan> {
+        self.query_at(query, parameters, 0, tables).await
     }
 
     /// Boxed, because a view's query is planned inside of its reader's.
@@ -89,8 +102,9 @@ impl Planner {
         query: ast::Query,
         parameters: &'a [Option<DataType>],
         depth: usize,
+        own: Vec<(String, Arc<dyn TableSource>)>,
     ) -> BoxFuture<'a, Result<LogicalPlan>> {
-        Box::pin(self.plan_at(query, parameters, depth))
+        Box::pin(self.plan_at(query, parameters, depth, own))
     }
 
     async fn plan_at(
@@ -98,6 +112,7 @@ impl Planner {
         query: ast::Query,
         parameters: &[Option<DataType>],
         depth: usize,
+        own: Vec<(String, Arc<dyn TableSource>)>,
     ) -> Result<LogicalPlan> {
         if depth > VIEWS_MAX {
             return Err(Error::LimitExceeded(format!("views stand on views more than {VIEWS_MAX} deep")));
@@ -110,6 +125,7 @@ impl Planner {
             system::prepare(&statement, &browse, &self.facts).await?;
         }
         let mut tables = Tables::new(&self.state);
+        own.into_iter().for_each(|(name, source)| tables.add(TableReference::bare(name), source));
         self.files(&mut statement, &mut tables).await?;
         let statement = PlannerStatement::Statement(Box::new(statement));
         let (references, _) = resolve_table_references(&statement, true)?;

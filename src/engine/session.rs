@@ -153,6 +153,8 @@ impl Session {
             (parameters, schema, constant) = (found, Some(columns), plan);
         } else if let Statement::Insert(insert) = &parsed.statement {
             parameters = self.insert_parameters(insert, declared, run).await?;
+        } else if let Statement::Modify(modify) = &parsed.statement {
+            parameters = self.modify_parameters(modify, declared, run).await?;
         } else {
             schema = show::schema_of(&parsed.statement);
             if let Statement::Execute { name, .. } = &parsed.statement {

@@ -69,6 +69,7 @@ pub enum Statement {
     CreateTable(Box<CreateTable>),
     CreateView(Box<CreateView>),
     Insert(Box<Insert>),
+    Modify(Box<Modify>),
     Truncate {
         names: Vec<Name>,
         if_exists: bool,
@@ -209,6 +210,50 @@ pub struct Insert {
     pub overwrite: bool,
 }
 
+/// `UPDATE`, `DELETE` or `MERGE`: what becomes of the rows of a table, alone or joined with others.
+#[derive(Debug, Clone)]
+pub struct Modify {
+    /// `UPDATE`, `DELETE` or `MERGE`.
+    pub word: &'static str,
+    pub with: Option<ast::With>,
+    pub target: Name,
+    pub alias: Option<ast::Ident>,
+    pub using: Vec<ast::TableWithJoins>,
+    /// `WHERE`, or what `MERGE` joins `ON`.
+    pub condition: Option<ast::Expr>,
+    /// The first one that fits a row is done.
+    pub clauses: Vec<WhenClause>,
+}
+
+/// `WHEN … THEN …` of `MERGE`; an `UPDATE` or `DELETE` is one, for rows that match.
+#[derive(Debug, Clone)]
+pub struct WhenClause {
+    pub when: When,
+    pub condition: Option<ast::Expr>,
+    pub action: RowAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    Matched,
+    /// A row of the source without one of the target.
+    NotMatched,
+    /// A row of the target without one of the source.
+    NotMatchedBySource,
+}
+
+#[derive(Debug, Clone)]
+pub enum RowAction {
+    Insert {
+        columns: Vec<String>,
+        values: Vec<ast::Expr>,
+    },
+    /// Columns and their new values.
+    Update(Vec<(String, ast::Expr)>),
+    Delete,
+    Nothing,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommentOn {
     Schema { catalog: Option<String>, schema: String },
@@ -271,6 +316,7 @@ impl Statement {
             Self::CreateTable(_) => "CREATE TABLE",
             Self::CreateView(_) => "CREATE VIEW",
             Self::Insert(_) => "INSERT",
+            Self::Modify(modify) => modify.word,
             Self::Truncate { .. } => "TRUNCATE TABLE",
             Self::Rename { kind: RelationWord::Table, .. }
             | Self::SetSchema { kind: RelationWord::Table, .. } => "ALTER TABLE",
@@ -307,6 +353,7 @@ impl Statement {
                 | Self::CreateTable(_)
                 | Self::CreateView(_)
                 | Self::Insert(_)
+                | Self::Modify(_)
                 | Self::Truncate { .. }
                 | Self::Rename { .. }
                 | Self::SetSchema { .. }

@@ -118,10 +118,7 @@ impl Session {
     ) -> Result<Vec<WrittenFile>> {
         run.runtime.queries.admit(&run.guard).await?;
         let context = self.task_context();
-        let mut options =
-            WriteOptions::new(target.location.clone(), target.data.clone(), Arc::clone(&target.columns));
-        options.partition.clone_from(&target.partition);
-        options.file_prefix.clone_from(&run.guard.id);
+        let options = write_options(target, run);
         run.on_cpu(async move {
             let input = planner.physical(&plan).await?;
             run_write(write_plan(input, options)?, context).await
@@ -159,6 +156,15 @@ impl Session {
         })
         .await
     }
+}
+
+/// How files of a table are written.
+pub(super) fn write_options(target: &TableTarget, run: &Run) -> WriteOptions {
+    let mut options =
+        WriteOptions::new(target.location.clone(), target.data.clone(), Arc::clone(&target.columns));
+    options.partition.clone_from(&target.partition);
+    options.file_prefix.clone_from(&run.guard.id);
+    options
 }
 
 /// The columns that a query's result has as a table.
@@ -230,7 +236,7 @@ fn partitions(written: &[PartitionExpr], schema: &Schema) -> Result<Vec<Partitio
     written.iter().map(field).collect()
 }
 
-fn column_not_found(name: &str, columns: &Schema) -> Error {
+pub(super) fn column_not_found(name: &str, columns: &Schema) -> Error {
     let known = columns.fields().iter().map(|field| field.name().as_str());
     Error::column_not_found(name, known)
 }

@@ -10,6 +10,7 @@ pub mod partition;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::common::stats::Precision;
 use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::file_format::FileFormat;
 use object_store::ObjectMeta;
@@ -27,13 +28,27 @@ pub struct DataFile {
     pub statistics: Option<Arc<Statistics>>,
 }
 
+impl DataFile {
+    /// The number of its rows, where it is known exactly.
+    pub fn row_count(&self) -> Option<u64> {
+        match self.statistics.as_ref()?.num_rows {
+            Precision::Exact(rows) => u64::try_from(rows).ok(),
+            Precision::Inexact(_) | Precision::Absent => None,
+        }
+    }
+}
+
 /// A table at one version: its schema and exactly the files that hold its rows.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Columns as SQL sees them: those in the files, then the `partition_columns` that only paths hold.
+    /// Columns as SQL sees them: those in the files, then the `partition_columns` that only paths hold,
+    /// then the row number if the snapshot is `numbered`.
     pub schema: SchemaRef,
-    /// Names of the columns that are read from paths (Hive partitions), the last ones of `schema`.
+    /// Names of the columns that have one value a file, as Hive's paths give them.
     pub partition_columns: Vec<String>,
+    /// Whether the last column is each row's number within its file, from 0, which the Parquet reader
+    /// counts.
+    pub numbered: bool,
     pub files: Arc<[DataFile]>,
     /// How the bytes are read: Parquet, CSV, JSON lines, Avro or Arrow, with its options.
     pub file_format: Arc<dyn FileFormat>,
@@ -41,10 +56,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The columns that the files hold, and those that are read from paths.
+    /// The columns that the files hold, and those that have one value a file.
     pub fn split_fields(&self) -> (&[FieldRef], &[FieldRef]) {
         let fields = self.schema.fields();
-        fields.split_at(fields.len() - self.partition_columns.len())
+        let stored = &fields[..fields.len() - usize::from(self.numbered)];
+        stored.split_at(stored.len() - self.partition_columns.len())
+    }
+
+    /// The column of row numbers, if there is one.
+    pub fn row_number_field(&self) -> Option<&FieldRef> {
+        self.schema.fields().last().filter(|_| self.numbered)
     }
 }
 

@@ -4,6 +4,7 @@
 //! is left is spread over partitions and read by DataFusion's own source, which skips row groups and
 //! pages. Row counts and bounds are handed on, so that `count(*)` needs no data and joins are ordered.
 
+pub mod address;
 mod prune;
 mod splits;
 mod table;
@@ -95,22 +96,14 @@ async fn enough_files(
     let (mut enough, mut found) = (Vec::new(), 0);
     for batch in files.chunks(LIMIT_BATCH) {
         for file in known_files(state, snapshot, batch.to_vec()).await? {
-            let counted = file.statistics.as_ref().and_then(|known| exact(&known.num_rows));
-            found += counted.unwrap_or(0);
+            found += file.row_count().unwrap_or(0);
             enough.push(file);
-            if found >= rows {
+            if found >= rows as u64 {
                 return Ok(enough);
             }
         }
     }
     Ok(enough)
-}
-
-fn exact(rows: &Precision<usize>) -> Option<usize> {
-    match rows {
-        Precision::Exact(rows) => Some(*rows),
-        Precision::Inexact(_) | Precision::Absent => None,
-    }
 }
 
 async fn plan(
@@ -138,7 +131,9 @@ async fn plan(
 fn file_source(snapshot: &Snapshot) -> Arc<dyn FileSource> {
     let (columns, partitions) = snapshot.split_fields();
     let file_schema = arrow::datatypes::Schema::new(columns.to_vec());
-    let schema = TableSchema::builder(Arc::new(file_schema)).with_table_partition_cols(partitions.to_vec());
+    let schema = TableSchema::builder(Arc::new(file_schema))
+        .with_table_partition_cols(partitions.to_vec())
+        .with_virtual_columns(snapshot.row_number_field().cloned().into_iter().collect::<Vec<_>>());
     snapshot.file_format.file_source(schema.build())
 }
 

@@ -12,6 +12,7 @@ mod file;
 mod inlet;
 mod listing;
 mod parquet;
+pub mod rewrite;
 mod rows;
 mod shelf;
 mod text;

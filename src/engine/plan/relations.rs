@@ -124,7 +124,7 @@ impl Planner {
                 seen: Arc::clone(&self.temporary.seen),
             },
         };
-        let mut plan = planner.query_at(*query, &[], depth + 1).await?;
+        let mut plan = planner.query_at(*query, &[], depth + 1, Vec::new()).await?;
         let columns = plan.schema().columns();
         if columns.len() < view.columns.len() {
             return Err(Error::Planning(format!(

@@ -74,6 +74,7 @@ pub async fn snapshot(
     Ok(Snapshot {
         schema: Arc::new(to_arrow(schema)),
         partition_columns: Vec::new(),
+        numbered: false,
         files: files.into(),
         file_format: Arc::new(ParquetFormat::new()),
         location: location.clone(),
