@@ -8,6 +8,9 @@ mod lakes;
 mod limits;
 mod raw;
 mod s3;
+// Apart from what it tests, which a benchmark includes.
+#[path = "s3/tests.rs"]
+mod s3_tests;
 mod slt;
 mod smoke;
 mod tpch;

@@ -382,8 +382,3 @@ impl From<S3Server> for S3Target {
         }
     }
 }
-
-#[cfg(test)]
-// A benchmark includes this file from another folder.
-#[path = "s3/tests.rs"]
-mod tests;

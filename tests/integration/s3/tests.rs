@@ -1,5 +1,8 @@
 //! What `storage` promises of a remote store, kept by a real one.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::functions_aggregate::expr_fn::sum;
@@ -11,7 +14,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
 
-use super::*;
+use crate::s3::*;
 
 fn open(target: &S3Target, prefix: &str, more: &str) -> Location {
     let folder = tempfile::tempdir().unwrap();
