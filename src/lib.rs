@@ -7,6 +7,7 @@ pub mod config;
 pub mod telemetry;
 pub mod storage;
 pub mod runtime;
+pub mod value;
 pub mod function;
 pub mod format;
 pub mod scan;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// Every module may use those before it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "error",
     "config",
     "telemetry",
     "storage",
     "runtime",
+    "value",
     "function",
     "format",
     "scan",

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::cancel::CancelKey;
-use super::encode::{EncodeOptions, row_description};
+use super::encode::row_description;
 use super::portal::{Cursor, Portal, text_formats};
 use super::startup::Authenticated;
 use super::stream::{PgStream, Severity, warning};
@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::runtime::cpu::panic_text;
 use crate::runtime::queries::{Cancel, Stop};
 use crate::telemetry::Metrics;
+use crate::value::output::EncodeOptions;
 
 /// One client that is logged in.
 pub(super) struct Connection {
@@ -294,14 +295,7 @@ impl Connection {
 
     /// How values are written under this session's settings.
     pub(super) fn encode_options(&self) -> Result<EncodeOptions> {
-        let settings = &self.session.settings;
-        Ok(EncodeOptions {
-            time_zone: settings.text("TimeZone").parse()?,
-            date_style: settings.text("DateStyle").parse()?,
-            interval_style: settings.text("IntervalStyle").parse()?,
-            bytea_output: settings.text("bytea_output").parse()?,
-            extra_float_digits: settings.text("extra_float_digits").parse().unwrap_or(1),
-        })
+        EncodeOptions::of(|name| self.session.settings.text(name))
     }
 
     /// Tells the client which of its settings have changed.

@@ -4,23 +4,11 @@
 //! column by column: a loop that knows the column's type writes the values of a run of rows into
 //! cells, and the rows are then copied together from the cells of all columns. Strings that are sent
 //! as they lie are copied from the batch itself. Which PostgreSQL type a column has is decided in
-//! [`types`](super::types), how much is encoded at a time and when it is sent by the caller.
+//! [`types`](crate::value::types), how much is encoded at a time and when it is sent by the caller.
 
-mod array;
-mod bytea;
-mod cells;
-mod column;
-pub(in crate::server::pg) mod datetime;
-mod float;
-mod integer;
-pub(in crate::server::pg) mod interval;
-mod json;
-mod numeric;
 mod row;
-mod style;
 #[cfg(test)]
 mod tests;
-pub(in crate::server::pg) mod zone;
 
 use std::ops::Range;
 
@@ -29,14 +17,11 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 use bytes::{BufMut, BytesMut};
 
-use self::cells::Cells;
-use self::column::Target;
 use self::row::Source;
-pub use self::style::{ByteaOutput, DateLayout, DateOrder, DateStyle, EncodeOptions, IntervalStyle};
-pub use self::zone::TimeZone;
-use super::types::{self, Format, PgType};
 use crate::engine::dialect::display_name;
 use crate::error::{Error, Result};
+use crate::value::output::{self, Cells, EncodeOptions, Target, too_long};
+use crate::value::types::{self, Format, PgType};
 
 /// Rows whose cells are held at once: few enough that they stay in the processor's cache.
 const RUN_ROWS: usize = 256;
@@ -115,9 +100,9 @@ impl Column {
     /// The array as it is written: of the type that was announced, and no dictionary.
     fn plain(&self, array: &ArrayRef) -> Result<ArrayRef> {
         if *array.data_type() == self.data_type {
-            return column::plain(array);
+            return output::plain(array);
         }
-        column::plain(&cast(array, &self.data_type)?)
+        output::plain(&cast(array, &self.data_type)?)
     }
 
     /// Whether the values go through cells, and are not copied from the array itself.
@@ -133,7 +118,7 @@ impl Column {
 
     fn write(&mut self, array: &ArrayRef, rows: Range<usize>, options: &EncodeOptions) -> Result<()> {
         self.cells.clear();
-        column::write(&mut self.cells, array, rows, Target { oid: self.oid, format: self.format, options })
+        output::write(&mut self.cells, array, rows, Target { oid: self.oid, format: self.format, options })
     }
 }
 
@@ -161,7 +146,7 @@ pub fn row_description(schema: &Schema, formats: &[Format]) -> Result<BytesMut> 
         out.put_i32(typmod);
         out.put_i16(format.code());
     }
-    let length = i32::try_from(out.len() - 1).map_err(|_| cells::too_long())?;
+    let length = i32::try_from(out.len() - 1).map_err(|_| too_long())?;
     out[1..5].copy_from_slice(&length.to_be_bytes());
     Ok(out)
 }

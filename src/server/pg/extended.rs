@@ -14,15 +14,16 @@ use pgwire::messages::response::EmptyQueryResponse;
 
 use super::cancel::CancelKey;
 use super::connection::{Connection, watched};
-use super::encode::{TimeZone, row_description};
-use super::parameter::decode_parameter;
+use super::encode::row_description;
 use super::portal::{Cursor, Portal, Progress, text_formats};
-use super::types::{Format, arrow_type, pg_type_of};
 use crate::engine::execute::Outcome;
 use crate::engine::parse;
 use crate::engine::session::Prepared;
 use crate::engine::statement::{Parsed, Statement};
 use crate::error::{Error, Result};
+use crate::value::input::decode_parameter;
+use crate::value::output::TimeZone;
+use crate::value::types::{Format, arrow_type, pg_type_of};
 
 /// What Describe and Close name: a prepared statement.
 const STATEMENT: u8 = b'S';

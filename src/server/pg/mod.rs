@@ -9,12 +9,10 @@ mod decode;
 pub mod encode;
 mod extended;
 mod packet;
-pub mod parameter;
 pub mod portal;
 pub mod scram;
 pub mod startup;
 pub mod stream;
-pub mod types;
 
 #[cfg(test)]
 mod tests;

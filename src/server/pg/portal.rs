@@ -10,11 +10,12 @@ use arrow::record_batch::RecordBatch;
 use bytes::{Buf, Bytes, BytesMut};
 use datafusion::common::ScalarValue;
 
-use super::encode::{EncodeOptions, RowEncoder};
-use super::types::Format;
+use super::encode::RowEncoder;
 use crate::engine::execute::{RowStream, Rows};
 use crate::engine::session::Prepared;
 use crate::error::Result;
+use crate::value::output::EncodeOptions;
+use crate::value::types::Format;
 
 /// DataRow messages of one batch.
 #[derive(Debug)]

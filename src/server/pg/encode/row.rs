@@ -11,9 +11,9 @@ use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::DataType;
 use bytes::BytesMut;
 
-use super::cells::{self, Cells};
 use crate::error::Result;
-use crate::server::pg::types::{self, Format, oid};
+use crate::value::output::{Cells, too_long};
+use crate::value::types::{self, Format, oid};
 
 /// Bytes that are copied at once.
 const BLOCK: usize = 32;
@@ -169,7 +169,7 @@ fn fill(sources: &mut [Source], rows: Range<usize>, room: &mut [u8]) -> (usize, 
             at = source.copy(row, room, at);
         }
         // The type byte does not count.
-        let Ok(length) = i32::try_from(at - start - 1) else { return (start, Err(cells::too_long())) };
+        let Ok(length) = i32::try_from(at - start - 1) else { return (start, Err(too_long())) };
         room[start] = b'D';
         room[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
         room[start + 5..start + HEADER_BYTES].copy_from_slice(&count);

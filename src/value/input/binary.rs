@@ -6,9 +6,9 @@ use datafusion::common::ScalarValue;
 use super::number::Number;
 use super::{Value, array, text, unsupported, utf8};
 use crate::error::{Error, Result};
-use crate::server::pg::encode::datetime::{DAY_MICROS, from_binary_days, from_binary_micros};
-use crate::server::pg::encode::interval::Interval;
-use crate::server::pg::types::{self, oid};
+use crate::value::output::datetime::{DAY_MICROS, from_binary_days, from_binary_micros};
+use crate::value::output::interval::Interval;
+use crate::value::types::{self, oid};
 
 /// Reads a value of the type `oid`, which is all of `bytes`.
 pub(super) fn decode(bytes: &[u8], oid: u32) -> Result<Value> {
@@ -42,7 +42,11 @@ impl<'a> Reader<'a> {
             }
             oid::INTERVAL => {
                 let (micros, days, months) = (self.i64()?, self.i32()?, self.i32()?);
-                text::months_days_nanos(Interval { months, days, micros })?
+                ScalarValue::IntervalMonthDayNano(Some(text::months_days_nanos(Interval {
+                    months,
+                    days,
+                    micros,
+                })?))
             }
             oid::UUID => ScalarValue::FixedSizeBinary(16, Some(self.array::<16>()?.to_vec())),
             oid::JSON => text::json(utf8(self.rest())?, oid)?,

@@ -15,11 +15,11 @@ use super::interval::Interval;
 use super::style::EncodeOptions;
 use super::{array, bytea, float, integer, json, numeric};
 use crate::error::{Error, Result};
-use crate::server::pg::types::{self, Format, oid};
+use crate::value::types::{self, Format, oid};
 
 /// As what values are written.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     pub oid: u32,
     pub format: Format,
     pub options: &'a EncodeOptions,
@@ -30,7 +30,7 @@ pub(super) struct Target<'a> {
 /// # Errors
 /// [`Error::OutOfRange`], [`Error::DatetimeOverflow`] for a value beyond the PostgreSQL type,
 /// [`Error::Unsupported`] for one that has no such form.
-pub(super) fn write(cells: &mut Cells, array: &ArrayRef, rows: Range<usize>, target: Target) -> Result<()> {
+pub(crate) fn write(cells: &mut Cells, array: &ArrayRef, rows: Range<usize>, target: Target) -> Result<()> {
     let writer = Writer { cells, rows, target };
     match array.data_type() {
         DataType::Null => {
@@ -87,7 +87,7 @@ pub(super) fn write(cells: &mut Cells, array: &ArrayRef, rows: Range<usize>, tar
 
 /// Turns an array that is written through another one into that: a dictionary or runs into their
 /// values, any list into a [`ListArray`](arrow::array::ListArray). Others stay as they are.
-pub(super) fn plain(array: &ArrayRef) -> Result<ArrayRef> {
+pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef> {
     match array.data_type() {
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
@@ -394,7 +394,9 @@ impl Writer<'_, '_> {
     fn durations(self, array: &ArrayRef, unit: TimeUnit) -> Result<()> {
         let of_micros = |micros: Option<i64>| {
             let micros = micros.ok_or_else(|| datetime::out_of_range("interval"))?;
-            Ok(Interval { months: 0, days: 0, micros })
+            // The time between two timestamps, which PostgreSQL counts in days first.
+            let days = (micros / datetime::DAY_MICROS) as i32;
+            Ok(Interval { months: 0, days, micros: micros % datetime::DAY_MICROS })
         };
         match unit {
             TimeUnit::Second => {

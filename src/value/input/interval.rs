@@ -2,7 +2,7 @@
 //! `P1Y2M3DT4H5M6.5S`.
 
 use crate::error::{Error, Result};
-use crate::server::pg::encode::interval::Interval;
+use crate::value::output::interval::Interval;
 
 const SECOND: f64 = 1_000_000.0;
 const DAY: f64 = 86_400.0 * SECOND;

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use arrow::array::timezone::Tz;
 use chrono::{DateTime, NaiveDateTime, Offset, TimeZone as _};
+use chrono_tz::OffsetName;
 
 use super::datetime::Civil;
 use crate::error::{Error, Result};
@@ -46,6 +47,24 @@ impl TimeZone {
                 None => 0,
             },
         }
+    }
+
+    /// What the zone is called at an instant: `EST`, `+03` where it has no letters.
+    pub fn abbreviation_at(&self, utc_seconds: i64) -> String {
+        let named = match &self.0 {
+            Kind::Fixed(0) => Some("UTC".to_owned()),
+            Kind::Fixed(_) => None,
+            Kind::Named(zone) => naive(within_tables(utc_seconds)).and_then(|instant| {
+                let zone = chrono_tz::Tz::from_str(&zone.to_string()).ok()?;
+                zone.offset_from_utc_datetime(&instant).abbreviation().map(str::to_owned)
+            }),
+        };
+        named.unwrap_or_else(|| {
+            let seconds = self.offset_at(utc_seconds);
+            let sign = if seconds < 0 { '-' } else { '+' };
+            let (hours, minutes) = (seconds.abs() / 3600, seconds.abs() / 60 % 60);
+            if minutes == 0 { format!("{sign}{hours:02}") } else { format!("{sign}{hours:02}:{minutes:02}") }
+        })
     }
 
     /// The seconds east of UTC when the clock on the wall shows `local_seconds` since 1970.
@@ -140,7 +159,7 @@ fn parse_posix(text: &str) -> Option<i32> {
 }
 
 /// Reads `+HH`, `-HH:MM`, `+HHMM` or `+HH:MM:SS`, as it stands behind a timestamp, as seconds east of UTC.
-pub(in crate::server::pg) fn parse_offset(text: &str) -> Option<i32> {
+pub(crate) fn parse_offset(text: &str) -> Option<i32> {
     let (sign, digits) = match text.as_bytes().first()? {
         b'-' => (-1, &text[1..]),
         b'+' => (1, &text[1..]),

@@ -1,6 +1,6 @@
 //! Values as text, read as PostgreSQL's input functions do.
 
-use arrow::datatypes::IntervalMonthDayNanoType;
+use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::common::ScalarValue;
 use serde::de::IgnoredAny;
 use uuid::Uuid;
@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::number::Number;
 use super::{Value, array, datetime, interval, invalid_syntax, unsupported};
 use crate::error::{Error, Result};
-use crate::server::pg::encode::TimeZone;
-use crate::server::pg::types::{self, oid};
+use crate::value::output::TimeZone;
+use crate::value::types::{self, oid};
 
 /// Reads a value of the type `oid`.
 pub(super) fn decode(text: &str, oid: u32, time_zone: &TimeZone) -> Result<Value> {
@@ -31,8 +31,8 @@ pub(super) fn decode(text: &str, oid: u32, time_zone: &TimeZone) -> Result<Value
             let micros = datetime::timestamptz(text, time_zone)?;
             ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))
         }
-        oid::INTERVAL => months_days_nanos(interval::parse(text)?)?,
-        oid::UUID => uuid(text)?,
+        oid::INTERVAL => ScalarValue::IntervalMonthDayNano(Some(months_days_nanos(interval::parse(text)?)?)),
+        oid::UUID => ScalarValue::FixedSizeBinary(16, Some(uuid(text)?.to_vec())),
         oid::JSON | oid::JSONB => json(text, oid)?,
         oid if types::is_text(oid) => ScalarValue::Utf8(Some(text.to_owned())),
         oid if types::is_unsigned(oid) => ScalarValue::UInt32(Some(integer(text, oid)?)),
@@ -85,23 +85,31 @@ fn float<T: std::str::FromStr + Copy>(text: &str, oid: u32, wide: impl Fn(T) -> 
 }
 
 /// `\x00ff`, or characters with `\\` and `\ooo`.
-fn bytea(text: &str) -> Result<Vec<u8>> {
+pub(super) fn bytea(text: &str) -> Result<Vec<u8>> {
     match text.strip_prefix("\\x") {
-        Some(digits) => {
-            let digits: Vec<u8> = digits.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-            let bytes = digits.chunks(2).map(hex_byte).collect::<Option<Vec<_>>>();
-            bytes.ok_or_else(|| Error::InvalidText("invalid hexadecimal data".to_owned()))
-        }
-        None => unescape(text.as_bytes()).ok_or_else(|| invalid_syntax(oid::BYTEA, text)),
+        Some(digits) => hex_bytes(digits),
+        None => unescape(text.as_bytes())
+            .ok_or_else(|| Error::InvalidText("invalid input syntax for type bytea".to_owned())),
     }
 }
 
-fn hex_byte(pair: &[u8]) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    match pair {
-        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
-        _ => None,
+/// Two digits a byte; blanks may stand between bytes.
+fn hex_bytes(digits: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    let mut rest = digits.chars();
+    let digit = |character: char| {
+        let digit = character.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        digit.ok_or_else(|| Error::InvalidParameter(format!("invalid hexadecimal digit: \"{character}\"")))
+    };
+    while let Some(high) = rest.next() {
+        if high.is_ascii_whitespace() {
+            continue;
+        }
+        let high = digit(high)?;
+        let odd = || Error::InvalidParameter("invalid hexadecimal data: odd number of digits".to_owned());
+        bytes.push(high * 16 + digit(rest.next().ok_or_else(odd)?)?);
     }
+    Ok(bytes)
 }
 
 fn unescape(mut rest: &[u8]) -> Option<Vec<u8>> {
@@ -122,9 +130,20 @@ fn unescape(mut rest: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Reads a uuid with or without dashes and braces.
-pub(super) fn uuid(text: &str) -> Result<ScalarValue> {
-    let id = Uuid::parse_str(text.trim()).map_err(|_| invalid_syntax(oid::UUID, text))?;
-    Ok(ScalarValue::FixedSizeBinary(16, Some(id.as_bytes().to_vec())))
+pub(super) fn uuid(text: &str) -> Result<[u8; 16]> {
+    let trimmed = text.trim();
+    let digits = trimmed.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(trimmed);
+    // A dash may stand behind every fourth digit.
+    let mut count = 0;
+    let plain = digits.chars().all(|character| match character {
+        '-' => count > 0 && count % 4 == 0,
+        _ => {
+            count += 1;
+            character.is_ascii_hexdigit()
+        }
+    });
+    let id = Uuid::parse_str(&digits.replace('-', "")).ok().filter(|_| plain && !digits.ends_with('-'));
+    id.map(Uuid::into_bytes).ok_or_else(|| invalid_syntax(oid::UUID, text))
 }
 
 /// Json stays text, once it is sure to be json.
@@ -139,11 +158,12 @@ pub(super) fn json(text: &str, oid: u32) -> Result<ScalarValue> {
 ///
 /// # Errors
 /// [`Error::DatetimeOverflow`] when its time is longer than 292 years.
-pub(super) fn months_days_nanos(value: crate::server::pg::encode::interval::Interval) -> Result<ScalarValue> {
+pub(super) fn months_days_nanos(
+    value: crate::value::output::interval::Interval,
+) -> Result<IntervalMonthDayNano> {
     let nanos = value
         .micros
         .checked_mul(1_000)
         .ok_or_else(|| Error::DatetimeOverflow("interval out of range".to_owned()))?;
-    let value = IntervalMonthDayNanoType::make_value(value.months, value.days, nanos);
-    Ok(ScalarValue::IntervalMonthDayNano(Some(value)))
+    Ok(IntervalMonthDayNano::new(value.months, value.days, nanos))
 }

@@ -12,7 +12,7 @@ use super::cells::Cells;
 use super::column::{self, Target};
 use super::style::{DateLayout, DateStyle, EncodeOptions};
 use crate::error::Result;
-use crate::server::pg::types::{self, Format, oid};
+use crate::value::types::{self, Format, oid};
 
 /// Appends one cell of json for each of `rows`.
 pub(super) fn write(cells: &mut Cells, array: &ArrayRef, rows: Range<usize>, target: Target) -> Result<()> {

@@ -16,6 +16,22 @@ pub struct EncodeOptions {
     pub extra_float_digits: i32,
 }
 
+impl EncodeOptions {
+    /// Reads them from the texts of a session's settings.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a text that the setting cannot have.
+    pub fn of(setting: impl Fn(&str) -> String) -> Result<Self> {
+        Ok(Self {
+            time_zone: setting("TimeZone").parse()?,
+            date_style: setting("DateStyle").parse()?,
+            interval_style: setting("IntervalStyle").parse()?,
+            bytea_output: setting("bytea_output").parse()?,
+            extra_float_digits: setting("extra_float_digits").parse().unwrap_or(1),
+        })
+    }
+}
+
 impl Default for EncodeOptions {
     /// PostgreSQL's defaults, in UTC.
     fn default() -> Self {

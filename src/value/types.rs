@@ -3,7 +3,7 @@
 //! A [`PgType`] is what a RowDescription says of a column: OID, length and type modifier. This module
 //! decides it from the Arrow type and from the field's metadata (`pg_type`, or an Arrow extension
 //! name), spells types as `format_type` does, and names the Arrow type of a declared parameter.
-//! How values look is decided in [`encode`](super::encode) and [`parameter`](super::parameter).
+//! How values look is decided in [`output`](super::output) and [`input`](super::input).
 
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 
@@ -290,7 +290,7 @@ fn carries(data_type: &DataType, oid: u32) -> bool {
 }
 
 /// Whether a string is the value of `oid` as it stands.
-pub(super) fn is_text(oid: u32) -> bool {
+pub(crate) fn is_text(oid: u32) -> bool {
     matches!(
         oid,
         oid::TEXT
@@ -308,7 +308,7 @@ pub(super) fn is_text(oid: u32) -> bool {
 }
 
 /// Whether `oid` is an alias of `oid` that prints a name.
-pub(super) fn is_reg(oid: u32) -> bool {
+pub(crate) fn is_reg(oid: u32) -> bool {
     matches!(oid, oid::REGPROC | 2202..=2206 | 4089 | 4096 | 4191 | 3734 | 3769)
 }
 

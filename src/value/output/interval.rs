@@ -6,7 +6,7 @@ use super::style::IntervalStyle;
 
 /// An interval as PostgreSQL stores it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::server::pg) struct Interval {
+pub(crate) struct Interval {
     pub months: i32,
     pub days: i32,
     pub micros: i64,

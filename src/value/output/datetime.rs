@@ -9,7 +9,7 @@ use super::integer::{packed_digits, put_padded, put_u64, write_padded};
 use super::style::{DateLayout, DateOrder, DateStyle};
 use crate::error::{Error, Result};
 
-pub(in crate::server::pg) const DAY_MICROS: i64 = 86_400_000_000;
+pub(crate) const DAY_MICROS: i64 = 86_400_000_000;
 /// The dates that stand for infinity.
 pub(super) const DAYS_MIN: i64 = i32::MIN as i64;
 pub(super) const DAYS_MAX: i64 = i32::MAX as i64;
@@ -24,7 +24,7 @@ const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 
 /// A day of the calendar. The year before 1 is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server::pg) struct Civil {
+pub(crate) struct Civil {
     pub year: i64,
     pub month: u32,
     pub day: u32,
@@ -309,7 +309,7 @@ pub(super) fn binary_micros(micros: i64) -> Result<i64> {
 }
 
 /// Undoes [`binary_days`].
-pub(in crate::server::pg) fn from_binary_days(days: i32) -> Result<i32> {
+pub(crate) fn from_binary_days(days: i32) -> Result<i32> {
     if days == i32::MAX || days == i32::MIN {
         return Ok(days);
     }
@@ -317,14 +317,14 @@ pub(in crate::server::pg) fn from_binary_days(days: i32) -> Result<i32> {
 }
 
 /// Undoes [`binary_micros`].
-pub(in crate::server::pg) fn from_binary_micros(micros: i64) -> Result<i64> {
+pub(crate) fn from_binary_micros(micros: i64) -> Result<i64> {
     if micros == i64::MAX || micros == i64::MIN {
         return Ok(micros);
     }
     micros.checked_add(EPOCH_MICROS).ok_or_else(|| out_of_range("timestamp"))
 }
 
-pub(in crate::server::pg) fn out_of_range(what: &str) -> Error {
+pub(crate) fn out_of_range(what: &str) -> Error {
     Error::DatetimeOverflow(format!("{what} out of range"))
 }
 

@@ -1,4 +1,4 @@
-//! Parameters: the values of a Bind message as scalars.
+//! Input: texts and bytes as scalars, such as the values of a Bind message.
 //!
 //! A value arrives as the type that the client declared, or, when it declared none, as the type that
 //! the statement gives the parameter. It is read as that type ([`text`], [`binary`]) and then fitted
@@ -14,12 +14,12 @@ mod number;
 mod tests;
 mod text;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::ScalarValue;
 use uuid::Uuid;
 
 use self::number::Number;
-use super::encode::TimeZone;
+use super::output::TimeZone;
 use super::types::{self, Format, oid};
 use crate::error::{Error, Result};
 
@@ -61,6 +61,75 @@ pub fn decode_parameter(
         Format::Binary => binary::decode(bytes, oid)?,
     };
     value.fit(&target, time_zone)
+}
+
+/// Reads a date as days since 1970.
+///
+/// # Errors
+/// [`Error::InvalidDatetime`], [`Error::DatetimeOverflow`].
+pub fn date(text: &str) -> Result<i32> {
+    datetime::date(text)
+}
+
+/// Reads a time of day as microseconds.
+///
+/// # Errors
+/// As [`date`].
+pub fn time(text: &str) -> Result<i64> {
+    datetime::time(text)
+}
+
+/// Reads a timestamp as microseconds since 1970.
+///
+/// # Errors
+/// As [`date`].
+pub fn timestamp(text: &str) -> Result<i64> {
+    datetime::timestamp(text)
+}
+
+/// Reads a timestamp as microseconds since 1970 in UTC; without a zone of its own, it is in `time_zone`.
+///
+/// # Errors
+/// As [`date`].
+pub fn timestamptz(text: &str, time_zone: &TimeZone) -> Result<i64> {
+    datetime::timestamptz(text, time_zone)
+}
+
+/// What the clock in `time_zone` shows at an instant, both in microseconds since 1970.
+pub fn to_local(micros: i64, time_zone: &TimeZone) -> i64 {
+    datetime::to_local(micros, time_zone)
+}
+
+/// The instant at which the clock in `time_zone` shows a time, both in microseconds since 1970.
+///
+/// # Errors
+/// [`Error::DatetimeOverflow`].
+pub fn to_utc(local: i64, time_zone: &TimeZone) -> Result<i64> {
+    datetime::to_utc(local, time_zone)
+}
+
+/// Reads an interval.
+///
+/// # Errors
+/// As [`date`].
+pub fn interval(text: &str) -> Result<IntervalMonthDayNano> {
+    text::months_days_nanos(interval::parse(text)?)
+}
+
+/// Reads bytes in the hex format or the escape format.
+///
+/// # Errors
+/// [`Error::InvalidText`].
+pub fn bytea(text: &str) -> Result<Vec<u8>> {
+    text::bytea(text)
+}
+
+/// Reads a uuid with or without dashes and braces.
+///
+/// # Errors
+/// [`Error::InvalidText`].
+pub fn uuid(text: &str) -> Result<[u8; 16]> {
+    text::uuid(text)
 }
 
 /// A value as the client declared it.
@@ -121,7 +190,9 @@ fn fit_text(text: String, target: &DataType, time_zone: &TimeZone) -> Result<Sca
         DataType::Utf8View => return Ok(ScalarValue::Utf8View(Some(text))),
         DataType::LargeUtf8 => return Ok(ScalarValue::LargeUtf8(Some(text))),
         DataType::Utf8 | DataType::Null => return Ok(ScalarValue::Utf8(Some(text))),
-        DataType::FixedSizeBinary(16) => return text::uuid(&text),
+        DataType::FixedSizeBinary(16) => {
+            return Ok(ScalarValue::FixedSizeBinary(16, Some(text::uuid(&text)?.to_vec())));
+        }
         _ => {}
     }
     let wanted = types::pg_type_of(target).oid;

@@ -5,8 +5,8 @@ use datafusion::common::ScalarValue;
 
 use super::decode_parameter;
 use crate::error::Result;
-use crate::server::pg::encode::TimeZone;
-use crate::server::pg::types::{Format, oid};
+use crate::value::output::TimeZone;
+use crate::value::types::{Format, oid};
 
 fn decode(data_type: &DataType, oid: u32, format: Format, bytes: &[u8]) -> Result<ScalarValue> {
     decode_parameter(data_type, oid, format, Some(bytes), &"Europe/Berlin".parse::<TimeZone>().unwrap())
@@ -153,7 +153,7 @@ fn texts_that_are_no_value_are_refused() {
         (DataType::Float64, "1e-400", "22003", "value \"1e-400\" is out of range for type double precision"),
         (DataType::Decimal128(5, 2), "1,5", "22P02", "invalid input syntax for type numeric: \"1,5\""),
         (DataType::Date32, "soon", "22007", "invalid input syntax for type date: \"soon\""),
-        (DataType::Binary, "\\x0", "22P02", "invalid hexadecimal data"),
+        (DataType::Binary, "\\x0", "22023", "invalid hexadecimal data: odd number of digits"),
         (list(DataType::Int32), "{1", "22P02", "malformed array literal: \"{1\""),
     ];
     for (data_type, input, state, message) in cases {

@@ -8,8 +8,8 @@ use datafusion::common::ScalarValue;
 use super::binary::Reader;
 use super::{Value, text};
 use crate::error::{Error, Result};
-use crate::server::pg::encode::TimeZone;
-use crate::server::pg::types;
+use crate::value::output::TimeZone;
+use crate::value::types;
 
 /// PostgreSQL's `MAXDIM`.
 const DIMENSIONS_MAX: usize = 6;

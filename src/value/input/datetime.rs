@@ -5,9 +5,9 @@
 //! are refused rather than guessed.
 
 use crate::error::{Error, Result};
-use crate::server::pg::encode::TimeZone;
-use crate::server::pg::encode::datetime::{Civil, DAY_MICROS, out_of_range};
-use crate::server::pg::encode::zone::parse_offset;
+use crate::value::output::TimeZone;
+use crate::value::output::datetime::{Civil, DAY_MICROS, out_of_range};
+use crate::value::output::zone::parse_offset;
 
 /// The first and the last year that PostgreSQL's timestamps reach.
 const YEARS: std::ops::RangeInclusive<i64> = -4712..=294_276;

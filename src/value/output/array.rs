@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use super::cells::Cells;
 use super::column::{self, Target};
 use crate::error::{Error, Result};
-use crate::server::pg::types::{self, Format, oid};
+use crate::value::types::{self, Format, oid};
 
 /// Appends one cell for each of `rows` of `array`, which is a list.
 pub(super) fn write(cells: &mut Cells, array: &ArrayRef, rows: Range<usize>, target: Target) -> Result<()> {

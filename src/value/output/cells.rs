@@ -15,7 +15,7 @@ const LENGTH_BYTES: usize = 4;
 const NULL_LENGTH: [u8; LENGTH_BYTES] = (-1_i32).to_be_bytes();
 
 #[derive(Debug, Default)]
-pub(super) struct Cells {
+pub(crate) struct Cells {
     /// The cells, and behind them what is left of room that was made for values.
     bytes: Vec<u8>,
     /// Where each cell ends in `bytes`.
@@ -158,6 +158,6 @@ pub(super) fn spill(room: &mut [u8], put: impl FnOnce(&mut Vec<u8>)) -> usize {
     value.len()
 }
 
-pub(super) fn too_long() -> Error {
+pub(crate) fn too_long() -> Error {
     Error::LimitExceeded("a row or value is longer than the protocol's 2 GiB".to_owned())
 }
