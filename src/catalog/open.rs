@@ -112,6 +112,22 @@ impl Catalogs {
         self.entries.insert(name.to_owned(), Catalog::Lake(Arc::new(lake)));
     }
 
+    /// What a message for a client leaves out: where the roots lie on the daemon's own disk.
+    ///
+    /// Each as URL and as path, with a `/` at its end, the longer ones first.
+    pub fn local_roots(&self) -> Vec<String> {
+        let mut roots = Vec::new();
+        for folder in self.locations.iter().filter_map(|location| location.url.strip_prefix("file://")) {
+            roots.push(format!("file://{folder}"));
+            let real = std::fs::canonicalize(folder).ok().and_then(|real| real.to_str().map(str::to_owned));
+            roots.extend(real.map(|real| format!("{real}/")));
+            roots.push(folder.to_owned());
+        }
+        roots.retain(|root| !matches!(root.as_str(), "/" | "//" | "file:///"));
+        roots.sort_by_key(|root| std::cmp::Reverse(root.len()));
+        roots
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.entries.keys().cloned().collect()
     }

@@ -92,7 +92,8 @@ fn is_the_clients(error: &io::Error) -> bool {
 fn turn_away(socket: &TcpStream, peer: SocketAddr, refused: &Error) {
     debug!(%peer, %refused, "connection turned away");
     let mut message = BytesMut::new();
-    let response = PgWireBackendMessage::ErrorResponse(error_response(Severity::Fatal, refused));
+    let response =
+        PgWireBackendMessage::ErrorResponse(error_response(Severity::Fatal, refused, refused.to_string()));
     if response.encode(&mut message).is_ok() {
         // Whether it arrives is the client's luck; the connection is closed either way.
         let _ = SockRef::from(socket).send(&message);

@@ -217,7 +217,8 @@ impl Connection {
         self.session.fail();
         // Warnings came before the error; where they have no room, it says more than they do.
         self.send_notices().ok();
-        self.stream.send_error(Severity::Error, failed);
+        let message = relative(failed.to_string(), &self.engine.catalogs.local_roots());
+        self.stream.send_error(Severity::Error, failed, message);
     }
 
     /// Runs the statements of one simple query in order, until one fails. Several are one transaction.
@@ -343,6 +344,14 @@ async fn transaction_over(left: Duration, committing: Arc<AtomicBool>) {
     if committing.load(Ordering::Relaxed) {
         std::future::pending().await
     }
+}
+
+/// A message with its paths as the catalog's users write them, below the roots.
+fn relative(mut message: String, roots: &[String]) -> String {
+    for root in roots {
+        message = message.replace(&format!("\"{root}\""), "its root").replace(root.as_str(), "");
+    }
+    message
 }
 
 /// Runs `work` as long as the client is there; when it vanishes, the query is stopped.

@@ -83,13 +83,14 @@ impl Severity {
     }
 }
 
-/// The ErrorResponse for `error`: severity, SQLSTATE, message, detail, hint and position.
-pub fn error_response(severity: Severity, error: &Error) -> ErrorResponse {
+/// The ErrorResponse for `error`: severity, SQLSTATE, the message as the client may read it, detail, hint
+/// and position.
+pub fn error_response(severity: Severity, error: &Error, message: String) -> ErrorResponse {
     let mut fields = vec![
         (b'S', severity.as_str().to_owned()),
         (b'V', severity.as_str().to_owned()),
         (b'C', error.sqlstate().to_owned()),
-        (b'M', error.to_string()),
+        (b'M', message),
     ];
     fields.extend(error.detail().map(|detail| (b'D', detail)));
     fields.extend(error.hint().map(|hint| (b'H', hint)));
@@ -192,9 +193,9 @@ impl PgStream {
         })
     }
 
-    /// Appends an ErrorResponse to the output.
-    pub fn send_error(&mut self, severity: Severity, error: &Error) {
-        let response = PgWireBackendMessage::ErrorResponse(error_response(severity, error));
+    /// Appends an ErrorResponse to the output, with `message` in the place of the error's own.
+    pub fn send_error(&mut self, severity: Severity, error: &Error, message: String) {
+        let response = PgWireBackendMessage::ErrorResponse(error_response(severity, error, message));
         self.send(response).expect("an error of less than 2 GiB has room in a message");
     }
 
@@ -271,7 +272,7 @@ impl PgStream {
     /// What the client still sends is thrown away unseen for [`LINGER`]: a close over unread bytes would
     /// reset the connection and could take the message with it.
     pub async fn refuse(mut self, error: &Error) {
-        self.send_error(Severity::Fatal, error);
+        self.send_error(Severity::Fatal, error, error.to_string());
         self.lost = true;
         let farewell = async {
             self.flush().await?;

@@ -96,7 +96,7 @@ async fn run(mut session: Authenticated, stop: CancellationToken, log: &Executed
             Err(error) => return session.stream.refuse(&error).await,
         };
         if let Err(error) = done {
-            session.stream.send_error(Severity::Error, &error);
+            session.stream.send_error(Severity::Error, &error, error.to_string());
         }
     }
 }
