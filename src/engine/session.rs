@@ -27,6 +27,7 @@ use crate::catalog::temporary::Temporary;
 use crate::error::{Error, Result};
 use crate::function::{self, SessionFacts};
 use crate::runtime::queries::Cancel;
+use crate::runtime::sessions::SessionGuard;
 
 /// Who a session belongs to, and what it is connected to.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct Session {
     temporary: Arc<Temporary>,
     /// Stops the statements that run from now on, until the next is armed.
     cancel: Cancel,
+    /// Shows this session to the others.
+    presence: SessionGuard,
     state: SessionState,
     state_version: u64,
 }
@@ -76,7 +79,10 @@ impl Session {
         let given = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let settings = Arc::new(Settings::start(&user, given)?);
         let view = Arc::clone(&settings) as _;
-        let facts = Arc::new(SessionFacts::new(&user, &database, process_id, engine.started, view));
+        let sessions = &engine.runtime.sessions;
+        let presence = sessions.open(process_id, &user, &database);
+        let facts = SessionFacts::new(&user, &database, process_id, engine.started, view);
+        let facts = Arc::new(facts.among(Arc::clone(sessions)));
         let context = SessionContext::new_with_state(engine.base.clone());
         function::register(&context, &facts);
         let state = context.state();
@@ -95,6 +101,7 @@ impl Session {
             committing: Arc::default(),
             temporary,
             cancel,
+            presence,
             state,
             state_version: u64::MAX,
         };
@@ -318,6 +325,7 @@ impl Session {
     fn begin(&self, parsed: &Parsed) -> Result<Run> {
         let runtime = &self.engine.runtime;
         let text = Arc::clone(&parsed.text);
+        self.presence.begin(Arc::clone(&text), self.settings.text("application_name"));
         let guard = runtime.queries.begin(&self.user, &self.database, text, self.cancel.clone())?;
         Ok(Run::begin(runtime, guard, self.settings.duration("statement_timeout")))
     }

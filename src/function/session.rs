@@ -11,6 +11,7 @@ use datafusion::common::{Result, ScalarValue};
 use super::CatalogFacts;
 use super::row::{RowFunction, Values, utf8};
 use crate::error;
+use crate::runtime::sessions::Sessions;
 
 /// One setting, as `pg_settings` shows it.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +51,8 @@ pub struct SessionFacts {
     pub process_id: i32,
     pub server_started: DateTime<Utc>,
     pub settings: Arc<dyn SettingsView>,
+    /// All that are connected to this daemon.
+    pub sessions: Arc<Sessions>,
     search_path: RwLock<Vec<String>>,
     /// Whether there are temporary tables, which every path begins with.
     temporary: AtomicBool,
@@ -70,10 +73,18 @@ impl SessionFacts {
             process_id,
             server_started,
             settings,
+            sessions: Arc::default(),
             search_path: RwLock::new(vec!["public".to_owned()]),
             temporary: AtomicBool::new(false),
             statement: RwLock::default(),
         }
+    }
+
+    /// The same facts, with the sessions of the daemon for `pg_stat_activity` to list.
+    #[must_use]
+    pub fn among(mut self, sessions: Arc<Sessions>) -> Self {
+        self.sessions = sessions;
+        self
     }
 
     /// The schemas in which a bare name is looked up, `pg_catalog` not among them unless it was named.

@@ -7,6 +7,7 @@
 pub mod cpu;
 pub mod memory;
 pub mod queries;
+pub mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::telemetry::Metrics;
 use cpu::CpuRuntime;
 use memory::{GlobalPool, QueryPool};
 use queries::Queries;
+use sessions::Sessions;
 
 /// Folders of spill files begin with this, so that a start can remove what a killed daemon left.
 const SPILL_PREFIX: &str = "lacus-";
@@ -41,6 +43,7 @@ pub struct Runtime {
     /// Caches, stores, spill folder and the pool over all queries.
     pub env: Arc<RuntimeEnv>,
     pub queries: Queries,
+    pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     query_memory_bytes: usize,
     global: Arc<GlobalPool>,
@@ -76,6 +79,7 @@ impl Runtime {
             cpu: CpuRuntime::start("lacus-cpu", config.threads)?,
             planning: CpuRuntime::start("lacus-plan", PLANNING_THREADS)?,
             env,
+            sessions: Arc::default(),
             queries: Queries::new(config.queries_max, config.queue_max, Arc::clone(&metrics)),
             metrics,
             query_memory_bytes: config.query_memory_bytes,

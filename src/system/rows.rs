@@ -3,6 +3,8 @@
 //! A row names the columns that it knows. Of the others, one that may be null is null, and one that
 //! may not is PostgreSQL's way to say "none": 0, false, the empty text.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_empty_array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
@@ -17,6 +19,13 @@ pub(super) enum Cell {
     Text(String),
     Texts(Vec<String>),
     Ints(Vec<i64>),
+    Instant(SystemTime),
+}
+
+impl From<SystemTime> for Cell {
+    fn from(value: SystemTime) -> Self {
+        Self::Instant(value)
+    }
 }
 
 impl From<bool> for Cell {
@@ -121,6 +130,11 @@ fn value(field: &Field, cell: &Cell) -> ScalarValue {
         Cell::Float(value) => Ok(ScalarValue::from(*value)),
         Cell::Text(value) => Ok(ScalarValue::from(value.as_str())),
         Cell::Texts(values) => Ok(list(values.iter().map(|value| value.as_str().into()), DataType::Utf8)),
+        Cell::Instant(value) => {
+            let micros = value.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+            let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+            Ok(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())))
+        }
         Cell::Ints(values) => Ok(list(values.iter().map(|value| (*value).into()), DataType::Int64)),
     };
     plain

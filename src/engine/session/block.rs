@@ -17,6 +17,7 @@ use super::{Notice, Session, done};
 use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::{Overlay, Transaction};
 use crate::error::{Error, Result};
+use crate::runtime::sessions::Activity;
 use crate::telemetry::Metrics;
 
 /// The transaction block that a session is in.
@@ -66,6 +67,15 @@ impl Session {
             Block::Explicit(_) => b'T',
             Block::Failed(_) => b'E',
         }
+    }
+
+    /// Notes that the session waits for its client.
+    pub fn wait(&self) {
+        self.presence.wait(match self.block {
+            Block::None | Block::Implicit(_) => Activity::Idle,
+            Block::Explicit(_) => Activity::IdleInTransaction,
+            Block::Failed(_) => Activity::IdleInFailedTransaction,
+        });
     }
 
     /// Notes that a statement failed: an explicit block can only be ended now, or go back to a

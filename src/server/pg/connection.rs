@@ -317,6 +317,7 @@ impl Connection {
 
     async fn ready(&mut self) -> Result<()> {
         self.report()?;
+        self.session.wait();
         let status = match self.session.status() {
             b'T' => TransactionStatus::Transaction,
             b'E' => TransactionStatus::Error,
