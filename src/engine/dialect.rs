@@ -18,7 +18,11 @@ mod tests;
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, Query, Select, Statement, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Query, Select, SetExpr, Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+};
+
+use crate::error::{Error, Result};
 
 pub use names::display_name;
 
@@ -28,6 +32,30 @@ pub fn rewrite(statement: &mut Statement) {
     casts::show_references(statement);
     let ctes = scope::cte_names(statement);
     let _ = VisitMut::visit(statement, &mut Rewriter { ctes, scopes: vec![] });
+}
+
+/// Refuses what PostgreSQL refuses and the planner would take.
+///
+/// # Errors
+/// [`Error::DuplicateAlias`](crate::error::Error::DuplicateAlias) for two items of one FROM under one name.
+pub fn check(statement: &Statement) -> Result<()> {
+    match Visit::visit(statement, &mut Checker) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Checker;
+
+impl Visitor for Checker {
+    type Break = Error;
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Error> {
+        match scope::duplicate(&select.from) {
+            Some(name) => ControlFlow::Break(Error::DuplicateAlias(name)),
+            None => ControlFlow::Continue(()),
+        }
+    }
 }
 
 /// Rewrites a query that is not a whole statement, such as the text of a view.

@@ -119,6 +119,7 @@ impl Planner {
         }
         let mut statement = ast::Statement::Query(Box::new(query));
         let types = parameters::with_casts(&self.state, &statement, parameters);
+        dialect::check(&statement)?;
         dialect::rewrite(&mut statement);
         if depth == 0 {
             let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;

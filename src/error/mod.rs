@@ -29,6 +29,8 @@ pub enum Error {
     FunctionNotFound(String),
     #[error("column reference \"{0}\" is ambiguous")]
     AmbiguousColumn(String),
+    #[error("table name \"{0}\" specified more than once")]
+    DuplicateAlias(String),
     #[error("{kind} \"{name}\" already exists")]
     AlreadyExists { kind: &'static str, name: String },
     #[error("\"{name}\" is not a {wanted}")]
@@ -188,6 +190,7 @@ impl Error {
             Self::ColumnNotFound { .. } => "42703",
             Self::FunctionNotFound(_) => "42883",
             Self::AmbiguousColumn(_) => "42702",
+            Self::DuplicateAlias(_) => "42712",
             Self::AlreadyExists { kind, .. } => already_exists(kind),
             Self::WrongObjectType { .. } => "42809",
             Self::DatatypeMismatch(_) => "42804",

@@ -132,6 +132,26 @@ pub(super) fn factor_name(factor: &TableFactor) -> Option<String> {
     }
 }
 
+/// A name that two items of one FROM have.
+///
+/// Two tables of different schemas may both be meant by their bare name, as long as no alias says so.
+pub(super) fn duplicate(from: &[TableWithJoins]) -> Option<String> {
+    let mut seen: HashMap<String, Option<Vec<String>>> = HashMap::new();
+    for factor in factors(from) {
+        let Some(name) = factor_name(factor) else { continue };
+        let path = match factor {
+            TableFactor::Table { name, alias: None, args: None, .. } => Some(parts(name)),
+            _ => None,
+        };
+        if let Some(before) = seen.insert(name.clone(), path.clone())
+            && (path.is_none() || before.is_none() || path == before)
+        {
+            return Some(name);
+        }
+    }
+    None
+}
+
 /// The table of `pg_catalog` that an item of FROM is.
 pub(super) fn system_table(factor: &TableFactor, ctes: &[String]) -> Option<String> {
     let TableFactor::Table { name, args: None, .. } = factor else {
