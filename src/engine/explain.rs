@@ -1,22 +1,33 @@
-//! EXPLAIN and EXPLAIN ANALYZE: the plan as PostgreSQL's clients read it, one line a row.
+//! EXPLAIN and EXPLAIN ANALYZE: the plan as PostgreSQL's clients read it, as lines or as json.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
-use datafusion::physical_plan::{displayable, execute_stream};
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use futures::StreamExt;
+use serde_json::{Map, Value, json};
 
 use super::execute::{Outcome, Rows, Run};
 use super::session::Session;
 use super::statement::Explain;
 use crate::error::{Error, Result};
+use crate::function::types::PG_TYPE;
 
 /// The one column of an explanation.
-pub fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false)]))
+pub fn schema(request: &Explain) -> SchemaRef {
+    let field = Field::new("QUERY PLAN", DataType::Utf8, false);
+    Arc::new(Schema::new(vec![match request.json {
+        true => field.with_metadata([(PG_TYPE.to_owned(), "json".to_owned())].into()),
+        false => field,
+    }]))
 }
 
 /// Plans a query, runs it when asked to, and answers with the plan.
@@ -26,52 +37,121 @@ pub fn schema() -> SchemaRef {
 pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Result<Outcome> {
     let planner = session.planner().await?;
     let context = session.task_context();
-    let query = request.query.clone();
-    let (analyze, verbose) = (request.analyze, request.verbose);
-    let planning = std::time::Instant::now();
-    if analyze {
-        run.runtime.queries.admit(&run.guard).await?;
-    }
-    let lines = run
-        .on_cpu(async move {
+    let (query, verbose) = (request.query.clone(), request.verbose);
+    let mut explained = run
+        .plan(async move {
+            let began = Instant::now();
             let logical = planner.query(*query, &[]).await?;
-            let plan = planner.physical(&logical).await?;
-            let planned = planning.elapsed();
-            let mut lines = Vec::new();
-            if verbose {
-                let optimized = planner.state.optimize(&logical)?;
-                lines.extend(indented("Logical Plan:", &optimized.display_indent().to_string()));
-                lines.push("Physical Plan:".to_owned());
-            }
-            if !analyze {
-                lines.extend(text_of(
-                    &displayable(plan.as_ref()).set_show_statistics(verbose).indent(verbose).to_string(),
-                ));
-                return Ok(lines);
-            }
-            let running = std::time::Instant::now();
-            let mut rows = 0;
-            let mut stream = execute_stream(Arc::clone(&plan), context)?;
-            while let Some(batch) = stream.next().await {
-                rows += batch?.num_rows();
-            }
-            let shown = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(verbose).to_string();
-            lines.extend(text_of(&shown));
-            lines.push(format!("Planning Time: {:.3} ms", planned.as_secs_f64() * 1e3));
-            lines.push(format!("Execution Time: {:.3} ms", running.elapsed().as_secs_f64() * 1e3));
-            lines.push(format!("Rows: {rows}"));
-            Ok(lines)
+            let physical = planner.physical(&logical).await?;
+            let planning = began.elapsed();
+            let logical = if verbose { Some(planner.state.optimize(&logical)?) } else { None };
+            Ok(Explained { logical, physical, verbose, planning, ran: None })
         })
         .await?;
+    if request.analyze {
+        run.runtime.queries.admit(&run.guard).await?;
+        let plan = Arc::clone(&explained.physical);
+        explained.ran = Some(run.on_cpu(counted(plan, context)).await?);
+    }
+    let lines = if request.json { vec![explained.document()?] } else { explained.lines() };
     let column: ArrayRef = Arc::new(StringArray::from_iter_values(lines));
-    let batch = RecordBatch::try_new(schema(), vec![column]).map_err(Error::from)?;
+    let batch = RecordBatch::try_new(schema(request), vec![column]).map_err(Error::from)?;
     Ok(Outcome::Rows(Rows::of_batch("EXPLAIN", batch, run)))
 }
 
-fn text_of(plan: &str) -> Vec<String> {
-    plan.lines().map(str::to_owned).collect()
+/// Runs a plan to its end; counts its rows and the time it takes.
+async fn counted(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<(usize, Duration)> {
+    let began = Instant::now();
+    let mut rows = 0;
+    let mut stream = execute_stream(plan, context)?;
+    while let Some(batch) = stream.next().await {
+        rows += batch?.num_rows();
+    }
+    Ok((rows, began.elapsed()))
 }
 
-fn indented(title: &str, plan: &str) -> Vec<String> {
-    std::iter::once(title.to_owned()).chain(plan.lines().map(|line| format!("  {line}"))).collect()
+/// What there is to show.
+struct Explained {
+    /// The optimized logical plan, where it was asked for.
+    logical: Option<LogicalPlan>,
+    physical: Arc<dyn ExecutionPlan>,
+    verbose: bool,
+    planning: Duration,
+    /// Rows and time, where the query ran.
+    ran: Option<(usize, Duration)>,
+}
+
+impl Explained {
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(logical) = &self.logical {
+            lines.push("Logical Plan:".to_owned());
+            lines.extend(logical.display_indent().to_string().lines().map(|line| format!("  {line}")));
+            lines.push("Physical Plan:".to_owned());
+        }
+        let plan = self.physical.as_ref();
+        let shown = match self.ran {
+            None => displayable(plan).set_show_statistics(self.verbose).indent(self.verbose).to_string(),
+            Some(_) => DisplayableExecutionPlan::with_metrics(plan).indent(self.verbose).to_string(),
+        };
+        lines.extend(shown.lines().map(str::to_owned));
+        if let Some((rows, running)) = self.ran {
+            lines.push(format!("Planning Time: {:.3} ms", millis(self.planning)));
+            lines.push(format!("Execution Time: {:.3} ms", millis(running)));
+            lines.push(format!("Rows: {rows}"));
+        }
+        lines
+    }
+
+    /// PostgreSQL's document: a list of one object, whose `Plan` holds its inputs under `Plans`.
+    fn document(&self) -> Result<String> {
+        let mut top = Map::new();
+        top.insert("Plan".to_owned(), self.node(self.physical.as_ref()));
+        if let Some(logical) = &self.logical {
+            top.insert("Logical Plan".to_owned(), json!(logical.display_indent().to_string()));
+        }
+        if let Some((_, running)) = self.ran {
+            top.insert("Planning Time".to_owned(), json!(millis(self.planning)));
+            top.insert("Execution Time".to_owned(), json!(millis(running)));
+        }
+        serde_json::to_string_pretty(&json!([top])).map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    fn node(&self, plan: &dyn ExecutionPlan) -> Value {
+        let mut node = Map::new();
+        node.insert("Node Type".to_owned(), json!(plan.name()));
+        let line = displayable(plan).one_line().to_string();
+        let line = line.trim();
+        let details = line.strip_prefix(plan.name()).map_or(line, |rest| rest.trim_start_matches([':', ' ']));
+        if !details.is_empty() {
+            node.insert("Details".to_owned(), json!(details));
+        }
+        let statistics = StatisticsContext::default().compute(plan, &StatisticsArgs::new()).ok();
+        if let Some(rows) = statistics.and_then(|known| known.num_rows.get_value().copied()) {
+            node.insert("Plan Rows".to_owned(), json!(rows));
+        }
+        if let Some(metrics) = plan.metrics().filter(|_| self.ran.is_some()) {
+            measured(&mut node, &metrics);
+        }
+        let inputs: Vec<Value> = plan.children().iter().map(|child| self.node(child.as_ref())).collect();
+        if !inputs.is_empty() {
+            node.insert("Plans".to_owned(), json!(inputs));
+        }
+        Value::Object(node)
+    }
+}
+
+/// Adds what a node did while the query ran, all its partitions together.
+fn measured(node: &mut Map<String, Value>, metrics: &MetricsSet) {
+    if let Some(rows) = metrics.output_rows() {
+        node.insert("Actual Rows".to_owned(), json!(rows));
+    }
+    if let Some(nanos) = metrics.elapsed_compute() {
+        node.insert("Actual Total Time".to_owned(), json!(nanos as f64 / 1e6));
+    }
+}
+
+/// Milliseconds to three places, as PostgreSQL prints them.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -6,6 +6,7 @@
 //! keeps the words it was written with.
 
 mod create;
+mod explain;
 mod modify;
 mod session;
 mod transaction;
@@ -17,7 +18,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use super::statement::{CommentOn, Explain, Export, Insert, Name, Parsed, RelationWord, Statement};
+use super::statement::{CommentOn, Export, Insert, Name, Parsed, RelationWord, Statement};
 use crate::error::{Error, Result};
 
 /// How deep expressions and subqueries may be nested.
@@ -139,50 +140,6 @@ impl Source<'_> {
     fn query_from_text(&self, text: &str) -> Result<Box<ast::Query>> {
         let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).map_err(Error::from)?;
         parser.parse_query().map_err(Error::from)
-    }
-
-    fn explain(&mut self) -> Result<Statement> {
-        self.parser.expect_keyword(Keyword::EXPLAIN).map_err(Error::from)?;
-        let (mut analyze, mut verbose) = (false, false);
-        if self.parser.consume_token(&Token::LParen) {
-            loop {
-                let option = self.word()?;
-                let on = match self.parser.peek_token().token {
-                    Token::Comma | Token::RParen => true,
-                    _ => !matches!(self.word()?.as_str(), "off" | "false" | "0"),
-                };
-                match option.as_str() {
-                    "analyze" => analyze = on,
-                    "verbose" => verbose = on,
-                    "costs" | "buffers" | "timing" | "summary" | "settings" | "wal" | "format" => {}
-                    other => {
-                        return Err(Error::Syntax {
-                            message: format!("unrecognized EXPLAIN option \"{other}\""),
-                            position: None,
-                        });
-                    }
-                }
-                if !self.parser.consume_token(&Token::Comma) {
-                    break;
-                }
-            }
-            self.parser.expect_token(&Token::RParen).map_err(Error::from)?;
-        } else {
-            analyze = self.parser.parse_keyword(Keyword::ANALYZE);
-            verbose = self.parser.parse_keyword(Keyword::VERBOSE);
-        }
-        match self.start()? {
-            Statement::Query(query) => Ok(Statement::Explain(Explain { analyze, verbose, query })),
-            Statement::CreateTable(create) if create.query.is_some() && !analyze => {
-                let query = create.query.expect("was just seen");
-                Ok(Statement::Explain(Explain { analyze, verbose, query }))
-            }
-            Statement::Insert(insert) if insert.query.is_some() && !analyze => {
-                let query = insert.query.expect("was just seen");
-                Ok(Statement::Explain(Explain { analyze, verbose, query }))
-            }
-            other => Err(Error::Unsupported(format!("EXPLAIN of {} is not supported", other.word()))),
-        }
     }
 
     fn comment(&mut self) -> Result<Statement> {

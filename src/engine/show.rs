@@ -78,7 +78,7 @@ fn listing(show: &Show, database: &str) -> Option<String> {
 /// The columns of a command that answers with rows.
 pub fn schema_of(statement: &Statement) -> Option<SchemaRef> {
     match statement {
-        Statement::Explain(_) => Some(super::explain::schema()),
+        Statement::Explain(request) => Some(super::explain::schema(request)),
         Statement::ShowSetting(Some(name)) => Some(columns(&[name])),
         Statement::ShowSetting(None) => Some(columns(&["name", "setting", "description"])),
         Statement::Show(Show::CreateTable { .. }) => Some(columns(&["Create Table"])),

@@ -151,6 +151,8 @@ impl RelationWord {
 pub struct Explain {
     pub analyze: bool,
     pub verbose: bool,
+    /// One document instead of lines of text.
+    pub json: bool,
     pub query: Box<ast::Query>,
 }
 
