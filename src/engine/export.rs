@@ -1,9 +1,14 @@
 //! COPY TO: a query's result as files for others, under a root that the configuration allows.
 
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::col;
+
+use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::plan::Planner;
 use super::session::Session;
 use super::statement::Export;
+use super::write::refuse_duplicates;
 use crate::error::Result;
 use crate::sink::{ExportOptions, export};
 
@@ -16,17 +21,32 @@ impl Session {
         }
         let mut options = ExportOptions::from_sql(location, &url, &written(&request.options))?;
         options.file_prefix.clone_from(&run.guard.id);
-        run.runtime.queries.admit(&run.guard).await?;
         let context = self.task_context();
         let query = request.query.clone();
-        let exported = run
-            .on_cpu(async move {
-                let plan = planner.query(*query, &[]).await?;
-                export(planner.physical(&plan).await?, options, context).await
+        let plan = run
+            .plan(async move {
+                let plan = shown(planner.query(*query, &[]).await?)?;
+                planner.physical(&plan).await
             })
             .await?;
+        run.runtime.queries.admit(&run.guard).await?;
+        let exported = run.on_cpu(async move { export(plan, options, context).await }).await?;
         Ok(Outcome::Done(format!("COPY {}", exported.row_count)))
     }
+}
+
+/// The plan with the column names that a client would see: they stand in the file.
+fn shown(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let columns = plan.schema().columns();
+    refuse_duplicates(columns.iter().map(|column| display_name(&column.name)))?;
+    if columns.iter().all(|column| display_name(&column.name) == column.name) {
+        return Ok(plan);
+    }
+    let renamed = columns.into_iter().map(|column| {
+        let name = display_name(&column.name).to_owned();
+        col(column).alias(name)
+    });
+    Ok(LogicalPlanBuilder::from(plan).project(renamed.collect::<Vec<_>>())?.build()?)
 }
 
 /// Options as texts: a list with commas, and a name that stands alone as `true`.
