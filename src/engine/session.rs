@@ -147,6 +147,7 @@ impl Session {
         let (mut parameters, mut schema, mut constant) = (Vec::new(), None, None);
         if let Some(query) = show::query_of(&parsed.statement, &self.database)? {
             let planner = self.planner().await?;
+            show::ensure_schema(&planner, &parsed.statement).await?;
             let declared = declared.to_vec();
             let planned = run.plan(async move {
                 let plan = planner.query(*query, &declared).await?;
@@ -200,7 +201,7 @@ impl Session {
         let run = self.begin(parsed)?;
         let cancel = run.cancel().clone();
         let outcome = match show::query_of(statement, &self.database)? {
-            Some(query) => self.query(*query, values, run).await,
+            Some(query) => self.query(statement, *query, values, run).await,
             None => self.command(statement, values, run).await,
         };
         outcome.map_err(|error| stopped_or(&cancel, error))
@@ -208,11 +209,13 @@ impl Session {
 
     async fn query(
         &mut self,
+        statement: &Statement,
         query: datafusion::sql::sqlparser::ast::Query,
         values: &[ScalarValue],
         run: Run,
     ) -> Result<Outcome> {
         let planner = self.planner().await?;
+        show::ensure_schema(&planner, statement).await?;
         let context = self.task_context();
         let values = values.to_vec();
         let plan = run

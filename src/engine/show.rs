@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::execute::{Outcome, Rows, Run};
 use super::parse;
-use super::plan::FullName;
+use super::plan::{FullName, Planner};
 use super::session::Session;
 use super::settings::SETTINGS;
 use super::statement::{Show, Statement};
@@ -21,6 +21,7 @@ use crate::catalog::transaction::Found;
 use crate::catalog::{Browse, Relation, RelationKind};
 use crate::error::{Error, Result};
 use crate::function::types;
+use crate::system::SCHEMAS as SYSTEM_SCHEMAS;
 
 /// The query that a statement stands for: itself, or a listing's.
 ///
@@ -39,6 +40,23 @@ pub fn query_of(statement: &Statement, database: &str) -> Result<Option<Box<ast:
         Some(Statement::Query(query)) => Ok(Some(query)),
         _ => Err(Error::Internal(format!("a listing is no query: {sql}"))),
     }
+}
+
+/// Refuses to list what is in a schema that does not exist: an empty answer would say that it is empty.
+///
+/// # Errors
+/// [`Error::SchemaNotFound`], [`Error::CatalogNotFound`].
+pub async fn ensure_schema(planner: &Planner, statement: &Statement) -> Result<()> {
+    let Statement::Show(Show::Tables { from: Some((catalog, schema)), .. }) = statement else {
+        return Ok(());
+    };
+    let catalog = catalog.as_deref().unwrap_or(&planner.database);
+    planner.transaction.ensure_catalog(catalog)?;
+    let is_system = SYSTEM_SCHEMAS.contains(&schema.as_str());
+    if is_system || planner.transaction.schema_exists(catalog, schema).await? {
+        return Ok(());
+    }
+    Err(Error::SchemaNotFound(schema.clone()))
 }
 
 fn listing(show: &Show, database: &str) -> Option<String> {
