@@ -50,7 +50,10 @@ impl From<ArrowError> for Error {
     fn from(error: ArrowError) -> Self {
         match error {
             ArrowError::DivideByZero => Self::DivisionByZero,
-            ArrowError::ArithmeticOverflow(message) => Self::OutOfRange(tidy(&message)),
+            ArrowError::ArithmeticOverflow(message) => {
+                let text = tidy(&message);
+                Self::OutOfRange(integer_overflow(&text).unwrap_or(text))
+            }
             ArrowError::CastError(message) => from_cast(&message),
             ArrowError::ParseError(message) => from_cast(&message),
             ArrowError::CsvError(message)
@@ -163,8 +166,12 @@ fn from_shared(error: &DataFusionError) -> Error {
         DataFusionError::Shared(inner) => from_shared(inner),
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => from_shared(inner),
         DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            ArrowError::ExternalError(inner) => from_shared_boxed(inner.as_ref()),
             ArrowError::DivideByZero => Error::DivisionByZero,
-            ArrowError::ArithmeticOverflow(message) => Error::OutOfRange(tidy(message)),
+            ArrowError::ArithmeticOverflow(message) => {
+                let text = tidy(message);
+                Error::OutOfRange(integer_overflow(&text).unwrap_or(text))
+            }
             ArrowError::CastError(message) => from_cast(message),
             ArrowError::ParseError(message) => from_cast(message),
             ArrowError::CsvError(message) | ArrowError::JsonError(message) => Error::BadData(tidy(message)),
@@ -188,17 +195,11 @@ fn from_shared_boxed(inner: &(dyn std::error::Error + Send + Sync + 'static)) ->
         return from_shared(nested);
     }
     match inner.downcast_ref::<Error>() {
-        Some(Error::DivisionByZero) => Error::DivisionByZero,
-        Some(Error::Cancelled) => Error::Cancelled,
-        Some(Error::OutOfMemory(message)) => Error::OutOfMemory(message.clone()),
-        Some(Error::DiskFull(message)) => Error::DiskFull(message.clone()),
-        Some(Error::PermissionDenied(message)) => Error::PermissionDenied(message.clone()),
-        Some(Error::BadData(message)) => Error::BadData(message.clone()),
-        Some(Error::InvalidText(message)) => Error::InvalidText(message.clone()),
-        Some(Error::CorruptFile { path, reason }) => {
-            Error::CorruptFile { path: path.clone(), reason: reason.clone() }
-        }
-        _ => Error::Storage(inner.to_string()),
+        Some(ours) => ours.clone(),
+        None => match inner.downcast_ref::<ArrowError>() {
+            Some(ArrowError::ExternalError(inner)) => from_shared_boxed(inner.as_ref()),
+            _ => Error::Storage(inner.to_string()),
+        },
     }
 }
 
@@ -235,6 +236,10 @@ fn from_plan(message: &str) -> Error {
     if let Some(name) = lower.strip_prefix("invalid function '").and_then(|rest| rest.split('\'').next()) {
         return Error::FunctionNotFound(format!("function {name} does not exist"));
     }
+    if let Some((_, ours)) = text.split_once("coercion failed with: External error: ") {
+        let ours = ours.split(". No function matches").next().unwrap_or(ours);
+        return Error::FunctionNotFound(ours.to_owned());
+    }
     if lower.contains("invalid function") || lower.contains("no function matches") {
         return Error::FunctionNotFound(text);
     }
@@ -267,7 +272,7 @@ fn from_execution(message: &str) -> Error {
         return Error::OutOfRange(format!("numeric field overflow: {text}"));
     }
     if lower.contains("overflow") || lower.contains("out of range") {
-        return Error::OutOfRange(text);
+        return Error::OutOfRange(integer_overflow(&text).unwrap_or(text));
     }
     if let Some((_, rest)) = text.split_once("laceholder '").filter(|_| lower.contains("not provided")) {
         let name = rest.split('\'').next().unwrap_or_default();
@@ -282,13 +287,37 @@ fn from_execution(message: &str) -> Error {
     Error::InvalidParameter(text)
 }
 
+/// PostgreSQL's words for integers that Arrow itself found too large: by `abs`, or divided by -1.
+fn integer_overflow(message: &str) -> Option<String> {
+    let lower = message.to_lowercase();
+    let name = if let Some((array, _)) = lower.split_once("array overflow on abs(") {
+        let arrow = ["Int16", "Int32", "Int64"].into_iter().find(|name| name.eq_ignore_ascii_case(array))?;
+        type_name(arrow)
+    } else {
+        let operands = lower.strip_prefix("overflow happened on: ")?;
+        let (dividend, _) = operands.split_once(" / ")?;
+        // The one dividend that overflows is the least of its type.
+        match dividend.parse::<i64>().ok()? {
+            value if value == i64::from(i16::MIN) => "smallint",
+            value if value == i64::from(i32::MIN) => "integer",
+            _ => "bigint",
+        }
+    };
+    Some(format!("{name} out of range"))
+}
+
 fn from_cast(message: &str) -> Error {
     let text = tidy(message);
     let lower = text.to_lowercase();
     if let Some(error) = from_text_cast(&text) {
         return error;
     }
-    if lower.contains("can't cast value") || lower.contains("too large") || lower.contains("out of range") {
+    if let Some(name) =
+        lower.starts_with("can't cast value").then(|| text.rsplit("to type ").next()).flatten()
+    {
+        return Error::OutOfRange(format!("{} out of range", type_name(name)));
+    }
+    if lower.contains("too large") || lower.contains("out of range") {
         return Error::OutOfRange(text);
     }
     if lower.contains("not supported") {
