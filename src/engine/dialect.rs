@@ -79,6 +79,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         expressions::expand_series(select);
+        subqueries::count_existing(select);
         let scope = scope::Scope::of(select, &self.ctes, &self.scopes);
         self.scopes.push(scope);
         ControlFlow::Continue(())

@@ -23,7 +23,12 @@ pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
 
 /// `array_agg(value ORDER BY …)`.
 pub(super) fn array_agg(value: Expr, order_by: Vec<OrderByExpr>) -> Expr {
-    let mut expr = call("array_agg", vec![value]);
+    ordered_call("array_agg", value, order_by)
+}
+
+/// `name(value ORDER BY …)`.
+pub(super) fn ordered_call(name: &str, value: Expr, order_by: Vec<OrderByExpr>) -> Expr {
+    let mut expr = call(name, vec![value]);
     if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut expr
         && !order_by.is_empty()
     {

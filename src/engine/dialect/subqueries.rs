@@ -1,11 +1,14 @@
 //! Subqueries in expressions: `(SELECT …)`, `ARRAY(SELECT …)`, `EXISTS (SELECT …)`.
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, Expr, FunctionArguments, GroupByExpr, Ident, OrderByExpr, OrderByKind, Query,
-    Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value,
+    BinaryOperator, DataType, Expr, FunctionArguments, GroupByExpr, Ident, LimitClause, OrderByExpr,
+    OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
+    TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
-use super::build::{array_agg, boolean, call, cast, inner, null, parts, take};
+use super::build::{array_agg, boolean, call, cast, inner, null, number, ordered_call, parts, take};
 use super::emptiness::{aggregates, is_empty};
 use super::scope::{Scope, is_correlated};
 use crate::function::{ARRAY_OR_EMPTY, FIRST_TWO, ONLY_VALUE};
@@ -24,12 +27,21 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
         Expr::Subquery(query) => {
             if unreached || is_empty(query, ctes, scopes) {
                 *expr = null();
+            } else if (is_correlated(query, ctes) || filters_by_bare_names(query))
+                && (keep_first(query) || only_first(query))
+            {
+                // What is left is an aggregate, which has one row.
             } else if is_correlated(query, ctes) && keep_two(query) {
                 *expr = call(ONLY_VALUE, vec![take(expr)]);
             }
         }
         Expr::Exists { subquery, negated } if unreached || is_empty(subquery, ctes, scopes) => {
             *expr = boolean(*negated);
+        }
+        // Whether there is a row does not depend on how many are looked at.
+        Expr::Exists { subquery, .. } if limit_of(subquery).is_some_and(|rows| rows > 0) => {
+            subquery.limit_clause = None;
+            subquery.order_by = None;
         }
         Expr::Function(function) if parts(&function.name).last().is_some_and(|name| name == "array") => {
             let FunctionArguments::Subquery(query) = &mut function.args else {
@@ -44,6 +56,55 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
             *expr = call(ARRAY_OR_EMPTY, vec![array]);
         }
         _ => {}
+    }
+}
+
+/// Spells `EXISTS (SELECT …)` in the SELECT list as a count: the planner joins it only where it filters.
+pub(super) fn count_existing(select: &mut Select) {
+    let mut counted = Counted { depth: 0 };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let _ = VisitMut::visit(expr, &mut counted);
+        }
+    }
+}
+
+struct Counted {
+    /// Queries around the current place, within the SELECT list.
+    depth: usize,
+}
+
+impl VisitorMut for Counted {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Exists { subquery, negated } = expr else { return ControlFlow::Continue(()) };
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        if limit_of(subquery).is_some_and(|rows| rows > 0) {
+            subquery.limit_clause = None;
+        }
+        let Some(select) = plain_select(subquery) else { return ControlFlow::Continue(()) };
+        select.projection = vec![SelectItem::UnnamedExpr(call("count", vec![number(1)]))];
+        subquery.order_by = None;
+        let count = Expr::Subquery(std::mem::replace(subquery, empty_query()));
+        // Over system tables without rows, the whole subquery becomes a null.
+        let count = call("coalesce", vec![count, number(0)]);
+        let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
+        let compared = Expr::BinaryOp { left: Box::new(count), op, right: Box::new(number(0)) };
+        *expr = Expr::Nested(Box::new(compared));
+        ControlFlow::Continue(())
     }
 }
 
@@ -68,6 +129,79 @@ fn plain_select(query: &mut Query) -> Option<&mut Select> {
         SetExpr::Select(select) if select.distinct.is_none() && !aggregates(select) => Some(select),
         _ => None,
     }
+}
+
+/// Whether WHERE holds a name without a qualifier, which may be that of a query around it.
+fn filters_by_bare_names(query: &Query) -> bool {
+    struct Bare;
+    impl Visitor for Bare {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if matches!(expr, Expr::Identifier(_)) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+    }
+    match query.body.as_ref() {
+        SetExpr::Select(select) => select.selection.visit(&mut Bare).is_break(),
+        _ => false,
+    }
+}
+
+/// The rows that a query takes at most, if it says so as a number and skips none.
+fn limit_of(query: &Query) -> Option<u64> {
+    let Some(LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by }) = &query.limit_clause
+    else {
+        return None;
+    };
+    let Expr::Value(value) = inner(limit) else { return None };
+    match &value.value {
+        Value::Number(digits, _) if limit_by.is_empty() => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Makes `SELECT e … ORDER BY o LIMIT 1` the aggregate `first_value(e ORDER BY o)`, which the planner can
+/// join: a correlated query with a limit it cannot.
+fn keep_first(query: &mut Query) -> bool {
+    if limit_of(query) != Some(1) {
+        return false;
+    }
+    let Some(order_by) = ordering(query) else { return false };
+    let limit = query.limit_clause.take();
+    let Some(select) = plain_select(query).filter(|select| !select.from.is_empty()) else {
+        query.limit_clause = limit;
+        return false;
+    };
+    let Some(expr) = only_item(select) else {
+        query.limit_clause = limit;
+        return false;
+    };
+    let order_by = order_by.into_iter().map(|one| resolved(one, expr)).collect();
+    *expr = ordered_call("first_value", take(expr), order_by);
+    query.order_by = None;
+    true
+}
+
+/// Takes the limit off an aggregate without groups: it has one row whatever the limit.
+fn only_first(query: &mut Query) -> bool {
+    let whole = match query.body.as_ref() {
+        SetExpr::Select(select) => aggregates(select) && is_ungrouped(select),
+        _ => false,
+    };
+    if !whole || limit_of(query).is_none_or(|rows| rows == 0) {
+        return false;
+    }
+    query.limit_clause = None;
+    query.order_by = None;
+    true
+}
+
+fn is_ungrouped(select: &Select) -> bool {
+    matches!(&select.group_by, GroupByExpr::Expressions(exprs, _) if exprs.is_empty())
+        && select.having.is_none()
 }
 
 /// The one expression that a SELECT returns.
