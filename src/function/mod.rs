@@ -7,16 +7,23 @@
 
 mod access;
 mod array;
+pub mod cast;
 mod catalog;
 mod facts;
+mod integer;
+mod interval;
 mod json;
 pub mod oid;
 mod row;
 mod series;
 mod session;
+mod similar;
 mod single;
+mod sum;
+mod template;
 mod text;
 pub mod types;
+mod zone;
 
 use std::sync::Arc;
 
@@ -27,9 +34,13 @@ use datafusion::prelude::SessionContext;
 pub use array::ARRAY_OR_EMPTY;
 pub use catalog::{ABOUT_NAMES, ABOUT_SIZES, name_parts};
 pub use facts::{CatalogFacts, Namespace, RelationName};
+pub use integer::Arithmetic;
+pub use interval::IntervalOperation;
 pub use session::{SessionFacts, SettingRow, SettingsView};
+pub use similar::SIMILAR_TO_ESCAPE;
 pub use single::{FIRST_TWO, ONLY_VALUE};
 pub use text::{quote_ident, quote_literal};
+pub use zone::{TIMEZONE, timezone};
 
 /// Registers everything that a session with `facts` can call.
 ///
@@ -48,23 +59,32 @@ pub fn register(context: &SessionContext, facts: &Arc<SessionFacts>) {
 
 /// Functions that need no session.
 pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
-    let rows = [text::functions(), array::functions(), json::functions(), access::functions()];
+    let rows =
+        [text::functions(), array::functions(), json::functions(), access::functions(), similar::functions()];
     let mut all: Vec<Arc<ScalarUDF>> = rows.into_iter().flatten().map(row::RowFunction::into_udf).collect();
     all.push(single::only_value());
     all.push(array::array_or_empty());
     all.push(array::expand_array());
+    all.push(cast::uuid_in());
+    all.push(zone::timezone());
+    let justify =
+        [IntervalOperation::JustifyHours, IntervalOperation::JustifyDays, IntervalOperation::Justify];
+    all.extend(justify.map(IntervalOperation::function));
     all
 }
 
 /// Functions that answer about the session with `facts`: who is connected, its settings, its database.
 pub fn session_functions(facts: &Arc<SessionFacts>) -> Vec<Arc<ScalarUDF>> {
     let rows = [session::functions(facts), catalog::functions(facts)];
-    rows.into_iter().flatten().map(row::RowFunction::into_udf).collect()
+    let mut all: Vec<Arc<ScalarUDF>> = rows.into_iter().flatten().map(row::RowFunction::into_udf).collect();
+    all.extend(template::functions(facts));
+    all.push(interval::age(facts));
+    all
 }
 
-/// Aggregates that PostgreSQL's subquery rules need.
+/// Aggregates that PostgreSQL's subquery rules need, and those that it answers otherwise.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![single::first_two()]
+    vec![single::first_two(), sum::sum()]
 }
 
 /// Functions that stand in FROM.

@@ -198,6 +198,7 @@ pub(super) fn text(value: &ScalarValue) -> Option<String> {
         ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => text.clone(),
         ScalarValue::Boolean(Some(value)) => Some(if *value { "t" } else { "f" }.to_owned()),
         value if value.is_null() => None,
+        value if super::cast::prints(&value.data_type()) => super::cast::of_scalar(value),
         value => match value.cast_to(&DataType::Utf8) {
             Ok(ScalarValue::Utf8(text)) => text,
             _ => Some(value.to_string()),
