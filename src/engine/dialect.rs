@@ -79,6 +79,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         expressions::expand_series(select);
+        expressions::integer_columns(select);
         subqueries::count_existing(select);
         let scope = scope::Scope::of(select, &self.ctes, &self.scopes);
         self.scopes.push(scope);
@@ -87,6 +88,13 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_select(&mut self, _: &mut Select) -> ControlFlow<()> {
         self.scopes.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            expressions::integer_values(values);
+        }
         ControlFlow::Continue(())
     }
 

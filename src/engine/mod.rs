@@ -6,8 +6,10 @@
 
 pub mod dialect;
 pub mod execute;
+pub mod operators;
 pub mod parse;
 pub mod plan;
+pub mod semantics;
 pub mod session;
 pub mod settings;
 pub mod statement;
@@ -22,9 +24,9 @@ mod write;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{FunctionRegistry, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
 use crate::catalog::Catalogs;
@@ -61,7 +63,10 @@ pub fn base_state(config: &Config, env: Arc<RuntimeEnv>) -> SessionState {
     options.sql_parser.default_null_ordering = "nulls_max".to_owned();
     options.execution.parquet.pushdown_filters = false;
     options.execution.listing_table_ignore_subdirectory = false;
-    SessionStateBuilder::new().with_config(session).with_runtime_env(env).with_default_features().build()
+    let builder = SessionStateBuilder::new().with_config(session).with_runtime_env(env);
+    let mut state = builder.with_default_features().build();
+    state.register_expr_planner(operators::planner()).expect("a session state takes every planner");
+    state
 }
 
 /// Starts the engine over everything that the configuration names.

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast;
 use super::execute::{Outcome, Rows, Run};
 use super::parse;
 use super::plan::{FullName, Planner};
+use super::semantics::Semantics;
 use super::session::Session;
 use super::settings::SETTINGS;
 use super::statement::{Show, Statement};
@@ -197,6 +198,9 @@ async fn relation_of(browse: &dyn Browse, full: &FullName) -> Result<Arc<Relatio
 /// # Errors
 /// [`Error::Unsupported`] for a type that there is not.
 pub fn arrow_type(state: &SessionState, ty: &ast::DataType) -> Result<DataType> {
+    if matches!(ty, ast::DataType::Uuid) {
+        return Ok(DataType::FixedSizeBinary(16));
+    }
     let tables = super::plan::no_tables(state);
     let planner = SqlToRel::new_with_options(&tables, ParserOptions::new());
     let ident = ast::Ident::new("c");
@@ -212,7 +216,11 @@ pub fn constant(state: &SessionState, expr: &ast::Expr, ty: &DataType) -> Result
     let tables = super::plan::no_tables(state);
     let planner = SqlToRel::new_with_options(&tables, ParserOptions::new());
     let none = DFSchema::empty();
-    let expr = planner.sql_to_expr(expr.clone(), &none, &mut PlannerContext::new())?.cast_to(ty, &none)?;
+    let mut expr =
+        planner.sql_to_expr(expr.clone(), &none, &mut PlannerContext::new())?.cast_to(ty, &none)?;
+    if let Some(semantics) = state.config().get_extension::<Semantics>() {
+        expr = semantics.apply(expr, &none, state.config_options())?;
+    }
     let physical = state.create_physical_expr(expr, &none)?;
     let batch = RecordBatch::new_empty(Arc::new(Schema::empty()));
     match physical.evaluate(&batch)? {

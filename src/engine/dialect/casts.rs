@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::build::{call, cast, inner, number, parts, take};
+use crate::function::cast::UUID_IN;
 
 /// The functions of each `reg…` type: from what is cast to the value, and from the value to its text.
 const REFERENCES: [(&str, &str, Option<&str>); 7] = [
@@ -58,10 +59,16 @@ pub(super) fn rewrite(expr: &mut Expr) {
         *expr = call(input, vec![Expr::Value(typed.value.clone())]);
         return;
     }
+    if let Expr::TypedString(typed) = expr {
+        // `timestamp '…'` is the cast of a text.
+        *expr = cast(Expr::Value(typed.value.clone()), typed.data_type.clone());
+    }
     let Expr::Cast { expr: value, data_type, .. } = expr else {
         return;
     };
-    if let Some((_, input, _)) = reference(data_type) {
+    if is_uuid(data_type) {
+        *expr = call(UUID_IN, vec![take(value)]);
+    } else if let Some((_, input, _)) = reference(data_type) {
         *expr = call(input, vec![take(value)]);
     } else if let Some(output) = output_of(value).filter(|_| is_text(data_type)) {
         *expr = call(output, vec![take(value)]);
@@ -77,6 +84,10 @@ pub(super) fn rewrite(expr: &mut Expr) {
     } else {
         *data_type = plain(data_type);
     }
+}
+
+fn is_uuid(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Uuid) || is_named(data_type, "uuid")
 }
 
 fn reference(data_type: &DataType) -> Option<(&'static str, &'static str, Option<&'static str>)> {
@@ -134,6 +145,8 @@ fn plain(data_type: &DataType) -> DataType {
         DataType::Float(ExactNumberInfo::None) => DataType::DoublePrecision,
         DataType::Float(ExactNumberInfo::Precision(bits)) if *bits > 24 => DataType::DoublePrecision,
         DataType::JSON | DataType::JSONB => DataType::Text,
+        // PostgreSQL counts microseconds.
+        DataType::Timestamp(None, zone) => DataType::Timestamp(Some(6), *zone),
         _ => match custom_name(data_type).and_then(|name| built_in(&name)) {
             Some(known) => known,
             None => data_type.clone(),
@@ -160,8 +173,8 @@ fn built_in(name: &str) -> Option<DataType> {
         "bytea" => DataType::Bytea,
         "date" => DataType::Date,
         "time" => DataType::Time(None, TimezoneInfo::None),
-        "timestamp" => DataType::Timestamp(None, TimezoneInfo::None),
-        "timestamptz" => DataType::Timestamp(None, TimezoneInfo::Tz),
+        "timestamp" => DataType::Timestamp(Some(6), TimezoneInfo::None),
+        "timestamptz" => DataType::Timestamp(Some(6), TimezoneInfo::Tz),
         "interval" => DataType::Interval { fields: None, precision: None },
         "int2vector" => array_of(DataType::SmallInt(None)),
         "oidvector" => array_of(DataType::BigInt(None)),

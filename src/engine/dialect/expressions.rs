@@ -1,11 +1,13 @@
 //! Expressions: operators, function names and comparisons with arrays.
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Ident, ObjectName, Select, SelectItem, Value, ValueWithSpan,
+    AccessExpr, BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Interval, ObjectName, Select, SelectItem, UnaryOperator, Value, ValueWithSpan,
+    Values, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::build::{call, cast, folded, inner, number, parts, take};
+use crate::function::{SIMILAR_TO_ESCAPE, TIMEZONE};
 
 /// Schemas of built-in functions, which the planner knows by their bare names.
 const FUNCTION_SCHEMAS: [&str; 2] = ["pg_catalog", "information_schema"];
@@ -15,7 +17,32 @@ pub(super) fn rewrite(expr: &mut Expr) {
     match expr {
         Expr::BinaryOp { op, .. } => plain_operator(op),
         Expr::Collate { expr: value, collation } if is_binary(collation) => *expr = take(value),
-        Expr::Function(function) => unqualify(function),
+        Expr::Function(function) => {
+            unqualify(function);
+            since_today(function);
+            frame_bounds(function);
+            if let Some(operator) = division(function) {
+                *expr = operator;
+            }
+        }
+        // An interval is read as its text is cast; DataFusion's own reader knows fewer forms.
+        Expr::Interval(interval) if interval.leading_field.is_none() && is_string(&interval.value) => {
+            *expr = cast(take(&mut interval.value), INTERVAL);
+        }
+        Expr::Extract { field: DateTimeField::Second | DateTimeField::Seconds, expr: moment, .. } => {
+            *expr = seconds(take(moment));
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            *expr = call(TIMEZONE, vec![take(time_zone), take(timestamp)]);
+        }
+        Expr::SimilarTo { negated, expr: value, pattern, escape_char } => {
+            let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+            let mut arguments = vec![take(pattern)];
+            arguments.extend(escape_char.take().map(Expr::Value));
+            let pattern = Box::new(call(SIMILAR_TO_ESCAPE, arguments));
+            *expr =
+                Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(take(value)), op, right: pattern }));
+        }
         // The planner makes decimals of literals, and none is as wide as an exponent can ask for.
         Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) if digits.contains(['e', 'E']) => {
             let text = Expr::value(Value::SingleQuotedString(digits.clone()));
@@ -110,6 +137,103 @@ fn unqualify(function: &mut Function) {
         && FUNCTION_SCHEMAS.contains(&schema.as_str())
     {
         function.name = ObjectName::from(vec![Ident::new(name.clone())]);
+    }
+}
+
+const INTERVAL: DataType = DataType::Interval { fields: None, precision: None };
+
+fn is_string(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(_), .. }))
+}
+
+/// The bounds of a window's frame stay intervals as they are written: the planner takes no others.
+fn frame_bounds(function: &mut Function) {
+    let Some(WindowType::WindowSpec(WindowSpec { window_frame: Some(frame), .. })) = &mut function.over
+    else {
+        return;
+    };
+    for bound in std::iter::once(&mut frame.start_bound).chain(&mut frame.end_bound) {
+        if let WindowFrameBound::Preceding(Some(bound)) | WindowFrameBound::Following(Some(bound)) = bound
+            && let Expr::Cast { expr, data_type: INTERVAL, .. } = bound.as_mut()
+        {
+            **bound = Expr::Interval(Interval {
+                value: Box::new(take(expr)),
+                leading_field: None,
+                leading_precision: None,
+                last_field: None,
+                fractional_seconds_precision: None,
+            });
+        }
+    }
+}
+
+/// The seconds of a moment with their decimals, which DataFusion's own field leaves out.
+fn seconds(moment: Expr) -> Expr {
+    let field = Expr::value(Value::SingleQuotedString("microsecond".to_owned()));
+    let micros = cast(call("date_part", vec![field, moment]), DataType::DoublePrecision);
+    let million = cast(number(1_000_000), DataType::DoublePrecision);
+    Expr::Nested(Box::new(Expr::BinaryOp {
+        left: Box::new(micros),
+        op: BinaryOperator::Divide,
+        right: Box::new(million),
+    }))
+}
+
+/// `mod(a, b)` and `div(a, b)` as operators.
+fn division(function: &mut Function) -> Option<Expr> {
+    let name = parts(&function.name);
+    let op = match name.as_slice() {
+        [name] if name == "mod" => BinaryOperator::Modulo,
+        [name] if name == "div" => BinaryOperator::Divide,
+        _ => return None,
+    };
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    let [
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(left)),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(right)),
+    ] = list.args.as_mut_slice()
+    else {
+        return None;
+    };
+    let nested = |expr: &mut Expr| Box::new(Expr::Nested(Box::new(take(expr))));
+    let truncated = op == BinaryOperator::Divide;
+    let result = Expr::BinaryOp { left: nested(left), op, right: nested(right) };
+    Some(if truncated { call("trunc", vec![result]) } else { Expr::Nested(Box::new(result)) })
+}
+
+/// A whole number that is a column of its own is an `integer` if it fits into one.
+pub(super) fn integer_columns(select: &mut Select) {
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            integer(expr);
+        }
+    }
+}
+
+/// The same for the rows of VALUES.
+pub(super) fn integer_values(values: &mut Values) {
+    values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(integer);
+}
+
+fn integer(expr: &mut Expr) {
+    let digits = match &*expr {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => expr.as_ref(),
+        other => other,
+    };
+    let Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) = digits else { return };
+    if digits.parse::<i32>().is_ok() {
+        *expr = cast(take(expr), DataType::Integer(None));
+    }
+}
+
+/// `age(moment)` as `age(current_date, moment)`.
+fn since_today(function: &mut Function) {
+    if parts(&function.name) == ["age"]
+        && let FunctionArguments::List(list) = &mut function.args
+        && list.args.len() == 1
+    {
+        let today = FunctionArg::Unnamed(FunctionArgExpr::Expr(call("current_date", vec![])));
+        list.args.insert(0, today);
     }
 }
 

@@ -7,8 +7,8 @@
 use arrow::datatypes::{DataType, Schema};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem,
-    SetExpr, TableAlias, TableFactor, TableWithJoins, Value,
+    self, BinaryOperator, CaseWhen, CastKind, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select,
+    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -266,6 +266,14 @@ fn null() -> Expr {
     Expr::value(Value::Null)
 }
 
+/// A bigint, which a bare number as a column would not be.
 fn number_of(number: usize) -> Expr {
-    Expr::value(Value::Number(number.to_string(), false))
+    let expr = Box::new(Expr::value(Value::Number(number.to_string(), false)));
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr,
+        data_type: ast::DataType::BigInt(None),
+        array: false,
+        format: None,
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, TableReference};
@@ -11,12 +11,35 @@ use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
+use crate::engine::semantics::Semantics;
 use crate::error::Error;
+
+/// Functions in FROM that count from one value to another.
+const SERIES: [&str; 2] = ["generate_series", "range"];
+
+/// The arguments of a series over timestamps as DataFusion takes them: in nanoseconds, and typed.
+fn series_arguments(args: Vec<Expr>, computed: impl Fn(Expr) -> Result<Expr>) -> Result<Vec<Expr>> {
+    let zone = args.iter().find_map(|arg| match arg {
+        Expr::Literal(value, _) => match value.data_type() {
+            DataType::Timestamp(_, zone) => Some(zone),
+            _ => None,
+        },
+        _ => None,
+    });
+    let Some(zone) = zone else { return Ok(args) };
+    let moment = DataType::Timestamp(TimeUnit::Nanosecond, zone);
+    let fitted = |(at, arg): (usize, Expr)| match at {
+        0 | 1 => computed(Expr::Cast(Cast::new(Box::new(arg), moment.clone()))),
+        _ => Ok(arg),
+    };
+    args.into_iter().enumerate().map(fitted).collect()
+}
 
 /// The tables of one statement, by the names it calls them.
 pub struct Tables<'a> {
@@ -55,10 +78,15 @@ impl ContextProvider for Tables<'_> {
             .build();
         let simplifier = ExprSimplifier::new(context);
         let none = DFSchema::empty();
-        let args = args
-            .into_iter()
-            .map(|arg| simplifier.coerce(arg, &none).and_then(|arg| simplifier.simplify(arg)))
-            .collect::<Result<Vec<_>>>()?;
+        let computed = |arg| {
+            let mut arg = simplifier.coerce(arg, &none)?;
+            if let Some(semantics) = self.state.config().get_extension::<Semantics>() {
+                arg = semantics.apply(arg, &none, self.state.config_options())?;
+            }
+            simplifier.simplify(arg)
+        };
+        let args = args.into_iter().map(&computed).collect::<Result<Vec<_>>>()?;
+        let args = if SERIES.contains(&name) { series_arguments(args, computed)? } else { args };
         let table = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
         Ok(provider_as_source(table))
     }

@@ -78,15 +78,24 @@ impl Session {
     }
 }
 
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
 /// Whether every run of a plan gives the same rows: no clock, no settings, no chance in it.
 pub(super) fn is_immutable(plan: &LogicalPlan) -> Result<bool> {
     let mut immutable = true;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                if let Expr::ScalarFunction(call) = expr {
-                    immutable &= call.func.signature().volatility == Volatility::Immutable;
-                }
+                immutable &= match expr {
+                    Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+                    // How a moment is read and printed depends on the session's zone and style.
+                    Expr::Cast(cast) => {
+                        !cast.field.data_type().is_temporal() && !is_text(cast.field.data_type())
+                    }
+                    _ => true,
+                };
                 Ok(TreeNodeRecursion::Continue)
             })
         })

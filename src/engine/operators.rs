@@ -1,0 +1,176 @@
+//! Operators: those of PostgreSQL whose types DataFusion does not know.
+//!
+//! `interval * number`, `date + interval` (a timestamp), `date - date` (an integer), comparisons of
+//! intervals; and the integers that are written in a statement, which count as `integer` beside one.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast, ScalarFunction};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use super::semantics::INTERVAL;
+use crate::error::Error;
+use crate::function::IntervalOperation;
+use crate::function::cast::uuid_in;
+use crate::value::types;
+
+/// Plans operators; the types of both sides decide.
+#[derive(Debug)]
+pub struct Operators;
+
+impl ExprPlanner for Operators {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(expr));
+        };
+        if let Some(op) = comparison(&expr.op)
+            && is_interval(&left)
+            && is_interval(&right)
+            && (left == INTERVAL || right == INTERVAL)
+        {
+            let compared = BinaryExpr::new(Box::new(ordered(expr.left)), op, Box::new(ordered(expr.right)));
+            return Ok(PlannerResult::Planned(Expr::BinaryExpr(compared)));
+        }
+        if comparison(&expr.op).is_some() {
+            return Ok(PlannerResult::Original(with_uuid(expr, &left, &right)));
+        }
+        arithmetic(expr, &left, &right)
+    }
+}
+
+/// A text beside a uuid is read as one.
+fn with_uuid(expr: RawBinaryExpr, left: &DataType, right: &DataType) -> RawBinaryExpr {
+    let RawBinaryExpr { op, left: a, right: b } = expr;
+    let read = |text: Expr| Expr::ScalarFunction(ScalarFunction { func: uuid_in(), args: vec![text] });
+    let is_text = |ty: &DataType| matches!(ty, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
+    match (left, right) {
+        (DataType::FixedSizeBinary(16), text) if is_text(text) => {
+            RawBinaryExpr { op, left: a, right: read(b) }
+        }
+        (text, DataType::FixedSizeBinary(16)) if is_text(text) => {
+            RawBinaryExpr { op, left: read(a), right: b }
+        }
+        _ => RawBinaryExpr { op, left: a, right: b },
+    }
+}
+
+fn comparison(op: &BinaryOperator) -> Option<Operator> {
+    Some(match op {
+        BinaryOperator::Eq => Operator::Eq,
+        BinaryOperator::NotEq => Operator::NotEq,
+        BinaryOperator::Lt => Operator::Lt,
+        BinaryOperator::LtEq => Operator::LtEq,
+        BinaryOperator::Gt => Operator::Gt,
+        BinaryOperator::GtEq => Operator::GtEq,
+        _ => return None,
+    })
+}
+
+fn arithmetic(
+    expr: RawBinaryExpr,
+    left: &DataType,
+    right: &DataType,
+) -> Result<PlannerResult<RawBinaryExpr>> {
+    use BinaryOperator::{Divide, Minus, Modulo, Multiply, Plus};
+    use DataType::{Date32, Timestamp};
+    let RawBinaryExpr { op, left: a, right: b } = expr;
+    let planned = match (&op, left, right) {
+        (Multiply, interval, number) if is_interval(interval) && number.is_numeric() => {
+            reckoned(IntervalOperation::Multiply, a, b)
+        }
+        (Multiply, number, interval) if is_interval(interval) && number.is_numeric() => {
+            reckoned(IntervalOperation::Multiply, b, a)
+        }
+        (Divide, interval, number) if is_interval(interval) && number.is_numeric() => {
+            reckoned(IntervalOperation::Divide, a, b)
+        }
+        (Minus, Date32, Date32) => cast_to(binary(a, Operator::Minus, b), DataType::Int32),
+        (Plus, Date32, interval) if is_interval(interval) => binary(midnight(a), Operator::Plus, b),
+        (Plus, interval, Date32) if is_interval(interval) => binary(midnight(b), Operator::Plus, a),
+        (Minus, Date32, interval) if is_interval(interval) => binary(midnight(a), Operator::Minus, b),
+        (Plus | Minus, DataType::Duration(_), DataType::Interval(_)) => {
+            let op = if op == Plus { Operator::Plus } else { Operator::Minus };
+            binary(cast_to(a, INTERVAL), op, b)
+        }
+        (Plus | Minus, DataType::Interval(_), DataType::Duration(_)) => {
+            let op = if op == Plus { Operator::Plus } else { Operator::Minus };
+            binary(a, op, cast_to(b, INTERVAL))
+        }
+        (Plus, Date32 | Timestamp(..), Date32 | Timestamp(..)) => return Err(unknown(&op, left, right)),
+        (Plus | Minus, Timestamp(..), number) | (Plus, number, Timestamp(..)) if number.is_numeric() => {
+            let shown = |expr: &Expr, ty: &DataType| {
+                if written(expr).is_some() { DataType::Int32 } else { ty.clone() }
+            };
+            return Err(unknown(&op, &shown(&a, left), &shown(&b, right)));
+        }
+        (Plus | Minus | Multiply | Divide | Modulo, _, _) => {
+            let (a, b) = integers(a, left, b, right);
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left: a, right: b }));
+        }
+        _ => return Ok(PlannerResult::Original(RawBinaryExpr { op, left: a, right: b })),
+    };
+    Ok(PlannerResult::Planned(planned))
+}
+
+fn is_interval(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Interval(_) | DataType::Duration(_))
+}
+
+/// A number that is written without a point is an `integer` if it fits.
+fn integers(a: Expr, left: &DataType, b: Expr, right: &DataType) -> (Expr, Expr) {
+    let narrow = |ty: &DataType| matches!(ty, DataType::Int16 | DataType::Int32);
+    match (written(&a), written(&b)) {
+        (Some(a), Some(b)) => (a, b),
+        (Some(a), None) if narrow(right) => (a, b),
+        (None, Some(b)) if narrow(left) => (a, b),
+        _ => (a, b),
+    }
+}
+
+fn written(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => {
+            let value = i32::try_from(*value).ok()?;
+            Some(Expr::Literal(ScalarValue::Int32(Some(value)), metadata.clone()))
+        }
+        _ => None,
+    }
+}
+
+fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
+}
+
+fn cast_to(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr), data_type))
+}
+
+/// The timestamp at which a date begins.
+fn midnight(date: Expr) -> Expr {
+    cast_to(date, DataType::Timestamp(TimeUnit::Microsecond, None))
+}
+
+fn reckoned(operation: IntervalOperation, interval: Expr, number: Expr) -> Expr {
+    let args = vec![cast_to(interval, INTERVAL), cast_to(number, DataType::Float64)];
+    Expr::ScalarFunction(ScalarFunction { func: operation.function(), args })
+}
+
+fn ordered(interval: Expr) -> Expr {
+    let args = vec![cast_to(interval, INTERVAL)];
+    Expr::ScalarFunction(ScalarFunction { func: IntervalOperation::Order.function(), args })
+}
+
+fn unknown(op: &BinaryOperator, left: &DataType, right: &DataType) -> datafusion::error::DataFusionError {
+    let name = |ty: &DataType| types::type_name(types::pg_type_of(ty).oid);
+    let message = format!("operator does not exist: {} {op} {}", name(left), name(right));
+    Error::FunctionNotFound(message).into()
+}
+
+/// The planner, for a session state to know.
+pub fn planner() -> Arc<dyn ExprPlanner> {
+    Arc::new(Operators)
+}
