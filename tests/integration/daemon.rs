@@ -13,12 +13,19 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 #[derive(Debug, Default)]
 pub struct Setup {
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Setup {
     /// Adds command line arguments.
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -30,10 +37,12 @@ impl Setup {
         command
             .arg("serve")
             .arg(source)
-            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "2"])
+            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .args(["--listing-ttl-ms", "0", "--log-format", "json"])
             .args(&self.arguments)
+            .env("LACUS_THREADS", "2")
             .env("LACUS_LOG", "info")
+            .envs(self.variables)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the daemon's binary starts");
@@ -112,9 +121,23 @@ impl Daemon {
 
     /// Memory that the daemon has in RAM (Linux only).
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that it had in RAM, since its start or since [`forget_peak`](Self::forget_peak).
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")
+            .expect("a peak can be forgotten");
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("the daemon runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kilobytes.expect("the system says how much memory a process has") * 1024
     }

@@ -45,10 +45,38 @@ aws_secret_access_key = x
 region = eu-north-1
 endpoint_url = http://localhost:9000
 [process]
-credential_process = /bin/keys
+credential_process = /bin/keys --for \"the lake\"
+aws_access_key_id = NOT_THIS
+aws_secret_access_key = x
 [role]
 role_arn = arn:aws:iam::1:role/r
+source_profile = process
+external_id = x&y
+region = eu-west-1
+[own]
+role_arn = arn:aws:iam::1:role/own
+source_profile = own
+aws_access_key_id = A
+aws_secret_access_key = x
+[circle]
+role_arn = arn:aws:iam::1:role/c
+source_profile = ring
+[ring]
+role_arn = arn:aws:iam::1:role/d
+source_profile = circle
+[sso]
+sso_session = corp
+[mfa]
+role_arn = arn:aws:iam::1:role/m
+mfa_serial = arn:aws:iam::1:mfa/me
 source_profile = default
+[long]
+role_arn = arn:aws:iam::1:role/l
+duration_seconds = 99999
+source_profile = default
+[env]
+role_arn = arn:aws:iam::1:role/e
+credential_source = Environment
 ";
 
 #[test]
@@ -97,8 +125,11 @@ fn region_and_endpoint_come_from_the_same_places() {
 fn what_is_not_supported_or_incomplete_is_said() {
     let machine = Surroundings::new(PROFILES);
     for (options, part) in [
-        ("profile = \"process\"", "uses credential_process, which is not supported"),
-        ("profile = \"role\"", "uses role_arn, which is not supported"),
+        ("profile = \"sso\"", "uses sso_session, which is not supported"),
+        ("profile = \"circle\"", "leads in a circle"),
+        ("profile = \"mfa\"", "needs a person"),
+        ("profile = \"long\"", "between 900 and 43200"),
+        ("profile = \"env\"", "credential_source Environment has no credentials"),
         ("profile = \"absent\"", "\"absent\" does not exist"),
         ("access_key_id = { env = \"HOME\" }", "without \"secret_access_key\""),
     ] {
@@ -107,6 +138,32 @@ fn what_is_not_supported_or_incomplete_is_said() {
     }
     let half = machine.with("AWS_ACCESS_KEY_ID", "A");
     assert!(half.access("").unwrap_err().to_string().contains("AWS_SECRET_ACCESS_KEY"));
+}
+
+#[test]
+fn a_profile_may_name_a_program_or_a_role() {
+    let machine = Surroundings::new(PROFILES);
+    let process = |identity: &Identity| match identity {
+        Identity::Process { words, .. } => words.join("|"),
+        other => format!("{other:?}"),
+    };
+    let found = machine.access("profile = \"process\"").unwrap().identity;
+    assert_eq!(process(&found), "/bin/keys|--for|the lake");
+    let Identity::Role { role, source } = machine.access("profile = \"role\"").unwrap().identity else {
+        panic!("no role");
+    };
+    assert_eq!(process(&source), "/bin/keys|--for|the lake");
+    assert_eq!((role.session_name.as_str(), role.duration_s), ("lacus", 3600));
+    assert_eq!(role.endpoint.as_str(), "https://sts.eu-west-1.amazonaws.com/");
+    let Identity::Role { source, .. } = machine.access("profile = \"own\"").unwrap().identity else {
+        panic!("no role");
+    };
+    assert_eq!(format!("{source:?}"), "keys");
+    let machine = machine.with("AWS_ENDPOINT_URL_STS", "http://sts.corp");
+    assert!(machine.access("profile = \"own\"").unwrap_err().to_string().contains("allow_http"));
+    assert!(machine.access("profile = \"own\"\nallow_http = true").is_ok());
+    let machine = machine.with("AWS_ACCESS_KEY_ID", "A").with("AWS_SECRET_ACCESS_KEY", "x");
+    assert_eq!(machine.key_id("profile = \"env\"\nallow_http = true"), "role");
 }
 
 #[tokio::test]
