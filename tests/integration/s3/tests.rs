@@ -3,25 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::prelude::{CsvReadOptions, SessionContext, col};
 use futures::future::join_all;
 use lacus::error::Error;
 use lacus::storage::{Location, PutOutcome, StoreOptions, Stores};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::runtime::Handle;
 
 use crate::s3::*;
+use crate::stores::{self, objects_live, one_create_wins};
 
 fn open(target: &S3Target, prefix: &str, more: &str) -> Location {
     let folder = tempfile::tempdir().unwrap();
     let options = target.write_store_table(folder.path()) + more;
-    let options: StoreOptions = toml::from_str(&options).unwrap();
-    let stores = Stores::new(Handle::current(), 32);
-    stores.open(&(target.root() + prefix), folder.path(), &options, &RuntimeEnv::default()).unwrap()
+    stores::open(&(target.root() + prefix), folder.path(), &options)
 }
 
 /// A server whose faults the test switches, and its bucket.
@@ -34,20 +29,7 @@ fn faulty() -> (Arc<Faults>, S3Target) {
 async fn exactly_one_of_many_racing_creates_wins() {
     let target = S3Target::for_tests().await;
     let location = open(&target, "lake/", "");
-    for slot in 0..10 {
-        let path = location.child(&format!("_lacus/log/{slot:020}.json"));
-        let puts = (0..16).map(|writer| {
-            let (location, path) = (location.clone(), path.clone());
-            tokio::spawn(
-                async move { location.put_if_absent(&path, format!("{writer}").into()).await.unwrap() },
-            )
-        });
-        let outcomes: Vec<PutOutcome> = join_all(puts).await.into_iter().map(|done| done.unwrap()).collect();
-        let winners: Vec<usize> =
-            (0..16).filter(|writer| matches!(outcomes[*writer], PutOutcome::Created)).collect();
-        let read = location.read(&path).await.unwrap().unwrap();
-        assert_eq!(winners.iter().map(|winner| Bytes::from(winner.to_string())).collect::<Vec<_>>(), [read]);
-    }
+    one_create_wins(&location).await;
 }
 
 #[tokio::test]
@@ -55,37 +37,7 @@ async fn objects_are_written_listed_read_and_deleted() {
     let target = S3Target::for_tests().await;
     let location = open(&target, "deep/lake", "");
     assert_eq!(location.url, format!("s3://{}/deep/lake/", target.bucket));
-    let outside = open(&target, "", "");
-    outside.put(&outside.child("deep/lakes/x"), "not ours".into()).await.unwrap();
-
-    let large = location.child("raw/t/month=1/large.bin");
-    let part = Bytes::from(vec![7_u8; 5 << 20]);
-    let mut upload = location.store.put_multipart(&large).await.unwrap();
-    upload.put_part(PutPayload::from(part.clone())).await.unwrap();
-    upload.put_part("tail".into()).await.unwrap();
-    upload.complete().await.unwrap();
-    location.put(&location.child("raw/t/a file.csv"), "a,b".into()).await.unwrap();
-
-    assert_eq!(location.read(&location.child("raw/absent")).await.unwrap(), None);
-    let end = part.len() as u64;
-    let ranges = location.store.get_ranges(&large, &[0..2, end..end + 4]).await.unwrap();
-    assert_eq!(ranges, [Bytes::from_static(&[7, 7]), Bytes::from_static(b"tail")]);
-    let mut listed: Vec<String> = location
-        .list(&location.prefix)
-        .await
-        .unwrap()
-        .iter()
-        .map(|meta| location.url_of(&meta.location))
-        .collect();
-    listed.sort();
-    assert_eq!(listed, ["raw/t/a file.csv", "raw/t/month=1/large.bin"].map(|key| location.url.clone() + key));
-    let (folders, objects) = location.list_children(&location.child("raw/t")).await.unwrap();
-    assert_eq!((folders, objects.len(), objects[0].size), (vec!["month=1".to_owned()], 1, 3));
-
-    location.store.delete(&large).await.unwrap();
-    assert_eq!(location.read(&large).await.unwrap(), None);
-    let refused = location.store.get(&Path::from("deep/lakes/x")).await.map_err(Error::from);
-    assert!(matches!(refused, Err(Error::PermissionDenied(_))), "{refused:?}");
+    objects_live(&location, &open(&target, "", ""), "deep/lake").await;
 }
 
 #[tokio::test]
