@@ -109,15 +109,25 @@ impl From<object_store::Error> for Error {
 }
 
 impl From<std::io::Error> for Error {
+    /// The cause may lie within: DataFusion's spill files wrap theirs in an error of another kind.
     fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull(error.to_string())
-            }
-            std::io::ErrorKind::NotFound => Self::FileNotFound(error.to_string()),
-            std::io::ErrorKind::OutOfMemory => Self::OutOfMemory(error.to_string()),
-            _ => Self::Storage(error.to_string()),
+        match from_io(&error) {
+            Self::Storage(text) => error.into_inner().map_or(Self::Storage(text), from_boxed),
+            known => known,
         }
+    }
+}
+
+/// An I/O error by its kind, or by what it wraps.
+fn from_io(error: &std::io::Error) -> Error {
+    match (error.kind(), error.get_ref()) {
+        (std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded, _) => {
+            Error::DiskFull(error.to_string())
+        }
+        (std::io::ErrorKind::NotFound, _) => Error::FileNotFound(error.to_string()),
+        (std::io::ErrorKind::OutOfMemory, _) => Error::OutOfMemory(error.to_string()),
+        (_, Some(inner)) => from_shared_boxed(inner),
+        (_, None) => Error::Storage(error.to_string()),
     }
 }
 
@@ -155,8 +165,20 @@ fn from_boxed(inner: Box<dyn std::error::Error + Send + Sync>) -> Error {
         Ok(nested) => (*nested).into(),
         Err(inner) => match inner.downcast::<std::io::Error>() {
             Ok(nested) => (*nested).into(),
-            Err(inner) => Error::Storage(inner.to_string()),
+            Err(inner) => from_text(&inner.to_string()),
         },
+    }
+}
+
+/// An error that is nothing but its text. DataFusion reports a reached spill limit so.
+fn from_text(text: &str) -> Error {
+    const SPILL_LIMIT: &str = "disk space during the spilling process has exceeded the allowable limit of ";
+    match text.split_once(SPILL_LIMIT) {
+        Some((_, rest)) => {
+            let limit = rest.split(". ").next().unwrap_or(rest);
+            Error::DiskFull(format!("the spill files of all queries have reached their limit of {limit}"))
+        }
+        None => Error::Storage(text.to_owned()),
     }
 }
 
@@ -175,8 +197,11 @@ fn from_shared(error: &DataFusionError) -> Error {
             ArrowError::CastError(message) => from_cast(message),
             ArrowError::ParseError(message) => from_cast(message),
             ArrowError::CsvError(message) | ArrowError::JsonError(message) => Error::BadData(tidy(message)),
+            ArrowError::IoError(_, inner) => from_io(inner),
+            ArrowError::ExternalError(inner) => from_shared_boxed(inner.as_ref()),
             other => Error::BadData(other.to_string()),
         },
+        DataFusionError::IoError(inner) => from_io(inner),
         DataFusionError::ResourcesExhausted(message) => from_exhausted(message),
         DataFusionError::Execution(message) => from_execution(message),
         DataFusionError::External(inner) => from_shared_boxed(inner.as_ref()),
@@ -194,11 +219,15 @@ fn from_shared_boxed(inner: &(dyn std::error::Error + Send + Sync + 'static)) ->
     if let Some(nested) = inner.downcast_ref::<DataFusionError>() {
         return from_shared(nested);
     }
+    if let Some(nested) = inner.downcast_ref::<std::io::Error>() {
+        return from_io(nested);
+    }
     match inner.downcast_ref::<Error>() {
         Some(ours) => ours.clone(),
         None => match inner.downcast_ref::<ArrowError>() {
             Some(ArrowError::ExternalError(inner)) => from_shared_boxed(inner.as_ref()),
-            _ => Error::Storage(inner.to_string()),
+            Some(ArrowError::IoError(_, inner)) => from_io(inner),
+            _ => from_text(&inner.to_string()),
         },
     }
 }
@@ -371,11 +400,7 @@ fn type_name(arrow: &str) -> &str {
 
 fn from_exhausted(message: &str) -> Error {
     let text = tidy(message);
-    if text.contains("disk space") || text.contains("spill") && text.contains("limit") {
-        Error::DiskFull(text)
-    } else {
-        Error::OutOfMemory(text)
-    }
+    if text.contains("disk space") { Error::DiskFull(text) } else { Error::OutOfMemory(text) }
 }
 
 /// The first line of a message, without the prefixes and appeals that crates put around it.
