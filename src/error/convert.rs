@@ -198,7 +198,6 @@ fn from_shared(error: &DataFusionError) -> Error {
             ArrowError::ParseError(message) => from_cast(message),
             ArrowError::CsvError(message) | ArrowError::JsonError(message) => Error::BadData(tidy(message)),
             ArrowError::IoError(_, inner) => from_io(inner),
-            ArrowError::ExternalError(inner) => from_shared_boxed(inner.as_ref()),
             other => Error::BadData(other.to_string()),
         },
         DataFusionError::IoError(inner) => from_io(inner),

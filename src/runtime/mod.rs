@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod memory;
 pub mod queries;
 pub mod sessions;
+mod spill;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +18,14 @@ use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::storage::{Quota, Scratch};
 use crate::telemetry::Metrics;
 use cpu::CpuRuntime;
 use memory::{GlobalPool, QueryPool};
 use queries::Queries;
 use sessions::Sessions;
-
-/// Folders of spill files begin with this, so that a start can remove what a killed daemon left.
-const SPILL_PREFIX: &str = "lacus-";
+use spill::SpillFolder;
 
 /// Threads that plan; the system shares the cores between them and those that run queries.
 const PLANNING_THREADS: usize = 2;
@@ -47,7 +46,8 @@ pub struct Runtime {
     pub metrics: Arc<Metrics>,
     query_memory_bytes: usize,
     global: Arc<GlobalPool>,
-    spill_folder: std::path::PathBuf,
+    /// Removed when the process ends.
+    spill: SpillFolder,
     scratch: Arc<Quota>,
 }
 
@@ -57,10 +57,10 @@ impl Runtime {
     /// # Errors
     /// [`Error::Config`] when the spill folder cannot be made or written.
     pub fn start(config: &Config, io: tokio::runtime::Handle) -> Result<Self> {
-        let spill = prepare_spill_dir(&config.spill_dir)?;
+        let spill = SpillFolder::create(&config.spill_dir)?;
         let global = Arc::new(GlobalPool::new(config.memory_limit_bytes));
         let disk = DiskManagerBuilder::default()
-            .with_mode(DiskManagerMode::Directories(vec![spill.clone()]))
+            .with_mode(DiskManagerMode::Directories(vec![spill.path().to_owned()]))
             .with_max_temp_directory_size(config.spill_limit_bytes);
         let env = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(&global) as Arc<dyn MemoryPool>)
@@ -84,7 +84,7 @@ impl Runtime {
             metrics,
             query_memory_bytes: config.query_memory_bytes,
             global,
-            spill_folder: spill,
+            spill,
             scratch,
         })
     }
@@ -100,30 +100,11 @@ impl Runtime {
     /// # Errors
     /// [`Error::DiskFull`] and [`Error::Storage`] when the folder cannot be made.
     pub fn scratch(&self) -> Result<Scratch> {
-        Scratch::make(&self.spill_folder, Arc::clone(&self.scratch), Arc::clone(&self.env), self.io.clone())
+        Scratch::make(self.spill.path(), Arc::clone(&self.scratch), Arc::clone(&self.env), self.io.clone())
     }
 
     /// Waits until no query runs, at most `limit` long; then cancels what is left.
     pub async fn drain(&self, limit: Duration) {
         self.queries.drain(limit).await;
     }
-}
-
-/// Makes a folder for this process, and removes those of processes that are gone.
-fn prepare_spill_dir(dir: &std::path::Path) -> Result<std::path::PathBuf> {
-    let failed = |error: std::io::Error| {
-        Error::Config(format!("the spill folder \"{}\" cannot be used: {error}", dir.display()))
-    };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    for entry in std::fs::read_dir(dir).map_err(failed)?.flatten() {
-        let name = entry.file_name();
-        let process = name.to_str().and_then(|name| name.strip_prefix(SPILL_PREFIX));
-        let gone = process.is_some_and(|id| !std::path::Path::new("/proc").join(id).exists());
-        if gone && cfg!(target_os = "linux") && std::fs::remove_dir_all(entry.path()).is_err() {
-            tracing::warn!(folder = %entry.path().display(), "spill files of an earlier process stay");
-        }
-    }
-    let own = dir.join(format!("{SPILL_PREFIX}{}", std::process::id()));
-    std::fs::create_dir_all(&own).map_err(failed)?;
-    Ok(own)
 }
