@@ -1,7 +1,8 @@
 //! Execution: a plan becomes a stream of what its caller makes of each batch.
 //!
 //! Plans run on the query threads, and so does the caller's `map` (encoding is work too). At most
-//! `AHEAD` results wait for a slow reader; then the scan waits. A constant is answered in place.
+//! `AHEAD` results wait for a slow reader; then the scan waits. A constant is answered in place, and
+//! what is about the catalog alone on the planning threads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,10 +16,11 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::weight::{is_constant, weight};
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
 use crate::runtime::cpu::{AbortOnDrop, from_join};
-use crate::runtime::queries::{Cancel, QueryGuard, Stop};
+use crate::runtime::queries::{Cancel, QueryGuard, Stop, Weight};
 
 /// Results that are made before the reader asks for them.
 const AHEAD: usize = 2;
@@ -146,9 +148,14 @@ impl Rows {
             }
             return Ok(RowStream { ready, running: None, run: self.run, cancel });
         }
-        self.run.runtime.queries.admit(&self.run.guard).await?;
+        let weight = weight(plan.as_ref());
+        self.run.runtime.queries.admit(&self.run.guard, weight).await?;
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let task = self.run.runtime.cpu.spawn(drive(plan, context, cancel.clone(), map, sender));
+        let threads = match weight {
+            Weight::Catalog => &self.run.runtime.planning,
+            Weight::Light | Weight::Heavy => &self.run.runtime.cpu,
+        };
+        let task = threads.spawn(drive(plan, context, cancel.clone(), map, sender));
         let running = Some(Running { receiver, task });
         Ok(RowStream { ready: VecDeque::new(), running, run: self.run, cancel })
     }
@@ -232,12 +239,6 @@ impl<T> RowStream<T> {
             }
         }
     }
-}
-
-/// Whether a plan reads nothing and makes at most one row, so that it costs less than a task.
-pub fn is_constant(plan: &dyn ExecutionPlan) -> bool {
-    const CONSTANT: [&str; 4] = ["ProjectionExec", "PlaceholderRowExec", "EmptyExec", "GlobalLimitExec"];
-    CONSTANT.contains(&plan.name()) && plan.children().iter().all(|child| is_constant(child.as_ref()))
 }
 
 /// The error of a statement that was stopped, or the one it met itself.

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::execute::{Outcome, Rows, Run};
 use super::session::Session;
 use super::statement::Explain;
+use super::weight::weight;
 use crate::error::{Error, Result};
 use crate::function::types::PG_TYPE;
 
@@ -49,7 +50,7 @@ pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Resu
         })
         .await?;
     if request.analyze {
-        run.runtime.queries.admit(&run.guard).await?;
+        run.runtime.queries.admit(&run.guard, weight(explained.physical.as_ref())).await?;
         let plan = Arc::clone(&explained.physical);
         explained.ran = Some(run.on_cpu(counted(plan, context)).await?);
     }

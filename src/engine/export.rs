@@ -10,6 +10,7 @@ use super::session::Session;
 use super::statement::Export;
 use super::write::refuse_duplicates;
 use crate::error::Result;
+use crate::runtime::queries::Weight;
 use crate::sink::{ExportOptions, export};
 
 impl Session {
@@ -29,7 +30,7 @@ impl Session {
                 planner.physical(&plan).await
             })
             .await?;
-        run.runtime.queries.admit(&run.guard).await?;
+        run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
         let exported = run.on_cpu(async move { export(plan, options, context).await }).await?;
         Ok(Outcome::Done(format!("COPY {}", exported.row_count)))
     }

@@ -19,6 +19,7 @@ mod explain;
 mod export;
 mod modify;
 mod show;
+mod weight;
 mod write;
 
 use std::sync::Arc;

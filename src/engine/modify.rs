@@ -27,6 +27,7 @@ use crate::catalog::transaction::{Found, TableTarget};
 use crate::error::{Error, Result};
 use crate::format::iceberg::{Change, Removal};
 use crate::format::{Snapshot, WrittenFile};
+use crate::runtime::queries::Weight;
 use crate::scan::{FilesTable, address, scan};
 use crate::sink::rewrite::{Action, CHANGE_COLUMNS, Repeated, Rewrite, changes_plan, survivors_plan};
 use crate::sink::{WriteOptions, run_write, write_plan};
@@ -64,7 +65,7 @@ impl Session {
                 Ok((planner, physical))
             })
             .await?;
-        run.runtime.queries.admit(&run.guard).await?;
+        run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
         let writing = Writing {
             plan: changes_plan(plan, actions, Arc::clone(&rewrite))?,
             planner,

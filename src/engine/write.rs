@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::format::WrittenFile;
 use crate::format::iceberg::{Change, Removal};
 use crate::format::partition::{PartitionField, Transform};
+use crate::runtime::queries::Weight;
 use crate::sink::{WriteOptions, run_write, write_plan};
 
 impl Session {
@@ -116,7 +117,7 @@ impl Session {
         target: &TableTarget,
         run: &Run,
     ) -> Result<Vec<WrittenFile>> {
-        run.runtime.queries.admit(&run.guard).await?;
+        run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
         let context = self.task_context();
         let options = write_options(target, run);
         run.on_cpu(async move {

@@ -37,7 +37,8 @@ pub struct Runtime {
     pub io: tokio::runtime::Handle,
     /// Runs queries.
     pub cpu: CpuRuntime,
-    /// Plans queries, so that a light one does not wait behind the work of heavy ones.
+    /// Plans queries and answers those about the catalog alone, so that neither waits behind the work
+    /// of heavy ones.
     pub planning: CpuRuntime,
     /// Caches, stores, spill folder and the pool over all queries.
     pub env: Arc<RuntimeEnv>,

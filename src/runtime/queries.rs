@@ -71,6 +71,16 @@ pub struct QueryInfo {
     pub running: bool,
 }
 
+/// What a query may cost, which decides in which line it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Looks at the catalog alone, and waits for nobody.
+    Catalog,
+    /// Reads little: has places of its own besides those for all.
+    Light,
+    Heavy,
+}
+
 const WAITING: u8 = 0;
 const RUNNING: u8 = 1;
 
@@ -89,6 +99,8 @@ struct Entry {
 pub struct Queries {
     shared: Arc<Shared>,
     admission: Arc<Semaphore>,
+    /// As many places again, for light queries that find no other.
+    light: Arc<Semaphore>,
     queue_max: usize,
     started: String,
     counter: AtomicU64,
@@ -107,6 +119,7 @@ impl Queries {
         Self {
             shared: Arc::new(Shared { entries: Mutex::default(), metrics, closing }),
             admission: Arc::new(Semaphore::new(queries_max)),
+            light: Arc::new(Semaphore::new(queries_max)),
             queue_max,
             started: chrono::Utc::now().format("%Y%m%d_%H%M%S").to_string(),
             counter: AtomicU64::new(0),
@@ -147,30 +160,38 @@ impl Queries {
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] when the queue is full, and what stopped the query while it waited.
-    pub async fn admit(&self, guard: &QueryGuard) -> Result<()> {
-        let permit = match Arc::clone(&self.admission).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.wait_for_permit(guard).await?,
+    pub async fn admit(&self, guard: &QueryGuard, weight: Weight) -> Result<()> {
+        let permit = match weight {
+            Weight::Catalog => None,
+            Weight::Light | Weight::Heavy => Some(match self.free_place(weight) {
+                Some(permit) => permit,
+                None => self.wait_for_place(guard, weight).await?,
+            }),
         };
         guard.entry.state.store(RUNNING, Ordering::Relaxed);
         Metrics::add(&self.shared.metrics.queries_running, 1);
-        *guard.permit.lock().expect("no holder of this lock panics") = Some(permit);
+        *guard.permit.lock().expect("no holder of this lock panics") = permit;
         Ok(())
     }
 
-    async fn wait_for_permit(&self, guard: &QueryGuard) -> Result<OwnedSemaphorePermit> {
+    fn free_place(&self, weight: Weight) -> Option<OwnedSemaphorePermit> {
+        let place = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
+        place(&self.admission).or_else(|| if weight == Weight::Light { place(&self.light) } else { None })
+    }
+
+    async fn wait_for_place(&self, guard: &QueryGuard, weight: Weight) -> Result<OwnedSemaphorePermit> {
         let waiting = Waiting::enter(&self.shared.metrics);
         if waiting.before >= self.queue_max as u64 {
             let message = format!("{} queries wait already", self.queue_max);
             return Err(Error::LimitExceeded(message));
         }
-        tokio::select! {
+        let permit = tokio::select! {
             biased;
-            () = guard.cancel.stopped() => Err(guard.cancel.error()),
-            permit = Arc::clone(&self.admission).acquire_owned() => {
-                permit.map_err(|_| Error::Shutdown)
-            }
-        }
+            () = guard.cancel.stopped() => return Err(guard.cancel.error()),
+            permit = Arc::clone(&self.admission).acquire_owned() => permit,
+            permit = Arc::clone(&self.light).acquire_owned(), if weight == Weight::Light => permit,
+        };
+        permit.map_err(|_| Error::Shutdown)
     }
 
     /// Everything that runs or waits, oldest first.
@@ -253,5 +274,37 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.metrics.queries_waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(queries: &Queries) -> QueryGuard {
+        queries.begin("ada", "lake", "SELECT".into(), Cancel::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_light_query_does_not_wait_for_heavy_ones() {
+        let queries = Queries::new(1, 1, Arc::default());
+        let heavy = begin(&queries);
+        queries.admit(&heavy, Weight::Heavy).await.unwrap();
+        let (light, catalog) = (begin(&queries), begin(&queries));
+        queries.admit(&light, Weight::Light).await.unwrap();
+        queries.admit(&catalog, Weight::Catalog).await.unwrap();
+        assert!(queries.list().iter().all(|query| query.running));
+
+        // All places are taken now: one may wait, a second one is refused.
+        let next = begin(&queries);
+        let mut waits = Box::pin(queries.admit(&next, Weight::Heavy));
+        assert!(futures::poll!(&mut waits).is_pending());
+        assert!(!queries.list()[3].running);
+        let refused = queries.admit(&begin(&queries), Weight::Light).await;
+        assert!(matches!(refused, Err(Error::LimitExceeded(_))), "{refused:?}");
+        drop(light);
+        assert!(futures::poll!(&mut waits).is_pending(), "a light query's place is for light ones");
+        drop(heavy);
+        waits.await.unwrap();
     }
 }

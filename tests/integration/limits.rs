@@ -84,16 +84,71 @@ async fn a_query_waits_for_its_turn() {
     let client = daemon.connect("tpch").await;
     let token = client.cancel_token();
     let waiting = tokio::spawn(async move {
-        (code(&client, "SELECT count(*) FROM tiny.orders WHERE o_orderkey > 0").await, client)
+        (code(&client, "SELECT count(*) FROM sf1.orders WHERE o_orderkey > 0").await, client)
     });
     wait_for(&daemon, "lacus_queries_waiting", 1).await;
+    // What is about the catalog, or reads little, waits for nobody.
+    let light = daemon.connect("lake").await;
+    let listed = "SELECT state, count(*) FROM system.runtime.queries WHERE query LIKE '%orders%' \
+        OR query LIKE '%lineitem%' GROUP BY 1 ORDER BY 1";
+    let listed = rows(&light, listed).await;
+    let states: Vec<_> = listed.iter().map(|row| row[0].as_deref().unwrap()).collect();
+    assert_eq!(states, ["QUEUED", "RUNNING"]);
+    for sql in [
+        "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace",
+        "SELECT count(*) FROM information_schema.tables",
+        "SELECT count(*) FROM raw.airlines",
+        "SELECT count(*) FROM tpch.tiny.orders",
+        "EXPLAIN SELECT count(*) FROM tpch.sf100.lineitem",
+        "SHOW TABLES FROM raw",
+    ] {
+        let answered = tokio::time::timeout(Duration::from_secs(10), rows(&light, sql)).await;
+        assert!(!answered.unwrap_or_else(|_| panic!("{sql}: it waits")).is_empty());
+    }
+    assert_eq!(daemon.metric("lacus_queries_waiting"), 1);
     token.cancel_query(NoTls).await.unwrap();
     let (stopped, client) = waiting.await.unwrap();
     assert_eq!(stopped, "57014");
     wait_for(&daemon, "lacus_queries_waiting", 0).await;
     drop(first);
-    let counted = rows(&client, "SELECT count(*) FROM tiny.orders").await;
-    assert_eq!(counted, [[Some("15000".to_owned())]]);
+    let counted = rows(&client, "SELECT count(*) FROM sf0_1.orders").await;
+    assert_eq!(counted, [[Some("150000".to_owned())]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_queries_do_not_silence_a_light_one() {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let (_catalogs, daemon) = served(&["--threads", "1", "--queries-max", "4"]);
+    let mut heavy = Vec::new();
+    for number in [1, 9, 18, 21, 3] {
+        let mut raw = Raw::connect(daemon.address, "tpch");
+        raw.query(&format!("SET search_path = sf10; {}", crate::tpch::query(number)));
+        heavy.push(raw);
+    }
+    wait_for(&daemon, "lacus_queries_running", 4).await;
+    wait_for(&daemon, "lacus_queries_waiting", 1).await;
+    let client = daemon.connect("lake").await;
+    for round in 0..20 {
+        for sql in ["SELECT 1", "SELECT count(*) FROM pg_class", "SHOW search_path"] {
+            let asked = Instant::now();
+            assert_eq!(rows(&client, sql).await.len(), 1);
+            assert!(asked.elapsed() < PATIENCE, "{sql} took {:?} in round {round}", asked.elapsed());
+        }
+        let asked = Instant::now();
+        rows(&daemon.connect("lake").await, "SELECT 1").await;
+        assert!(asked.elapsed() < PATIENCE, "a login took {:?}", asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let token = client.cancel_token();
+    let stopped = tokio::spawn(async move { code(&client, HEAVY).await });
+    wait_for(&daemon, "lacus_queries_waiting", 2).await;
+    let asked = Instant::now();
+    token.cancel_query(NoTls).await.unwrap();
+    assert_eq!(stopped.await.unwrap(), "57014");
+    assert!(asked.elapsed() < PATIENCE, "a cancel in the queue took {:?}", asked.elapsed());
+    assert_eq!(daemon.metric("lacus_queries_running"), 4, "the heavy ones are still at it");
+    drop(heavy);
+    wait_for(&daemon, "lacus_queries_running", 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
