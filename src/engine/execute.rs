@@ -2,7 +2,8 @@
 //!
 //! Plans run on the query threads, and so does the caller's `map` (encoding is work too). At most
 //! `AHEAD` results wait for a slow reader; then the scan waits. A constant is answered in place, and
-//! what is about the catalog alone on the planning threads.
+//! what is about the catalog alone on the planning threads. A query that runs out of memory before its
+//! first row is planned and run once more, frugally.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::frugal::Frugal;
 use super::weight::{is_constant, weight};
 use crate::error::{Error, Result};
 use crate::runtime::Runtime;
@@ -45,8 +47,16 @@ pub struct Rows {
 
 #[derive(Debug)]
 enum Source {
-    Plan(Arc<dyn ExecutionPlan>, Arc<TaskContext>),
+    Plan(Work),
     Batches(Vec<RecordBatch>),
+}
+
+/// A plan to run, and what to do when it does not fit into memory.
+#[derive(Debug)]
+struct Work {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    frugal: Option<Frugal>,
 }
 
 /// Keeps a running statement in the registry, and its timer alive.
@@ -114,7 +124,15 @@ impl Rows {
         context: Arc<TaskContext>,
         run: Run,
     ) -> Self {
-        Self { schema: plan.schema(), tag, source: Source::Plan(plan, context), run }
+        Self { schema: plan.schema(), tag, source: Source::Plan(Work { plan, context, frugal: None }), run }
+    }
+
+    /// Has the query planned by `frugal` if it does not fit into memory and no row was made yet.
+    pub fn or_frugally(mut self, frugal: Frugal) -> Self {
+        if let Source::Plan(work) = &mut self.source {
+            work.frugal = Some(frugal);
+        }
+        self
     }
 
     pub fn of_batch(tag: &'static str, batch: RecordBatch, run: Run) -> Self {
@@ -133,29 +151,29 @@ impl Rows {
         F: FnMut(RecordBatch) -> Result<T> + Send + 'static,
     {
         let cancel = self.run.cancel().clone();
-        let (plan, context) = match self.source {
+        let work = match self.source {
             Source::Batches(batches) => {
                 let ready = batches.into_iter().map(map).collect::<Result<_>>()?;
                 return Ok(RowStream { ready, running: None, run: self.run, cancel });
             }
-            Source::Plan(plan, context) => (plan, context),
+            Source::Plan(work) => work,
         };
-        if is_constant(plan.as_ref()) {
-            let mut stream = execute_stream(plan, context)?;
+        if is_constant(work.plan.as_ref()) {
+            let mut stream = execute_stream(work.plan, work.context)?;
             let mut ready = VecDeque::new();
             while let Some(batch) = stream.next().await {
                 ready.push_back(map(batch?)?);
             }
             return Ok(RowStream { ready, running: None, run: self.run, cancel });
         }
-        let weight = weight(plan.as_ref());
+        let weight = weight(work.plan.as_ref());
         self.run.runtime.queries.admit(&self.run.guard, weight).await?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         let threads = match weight {
             Weight::Catalog => &self.run.runtime.planning,
             Weight::Light | Weight::Heavy => &self.run.runtime.cpu,
         };
-        let task = threads.spawn(drive(plan, context, cancel.clone(), map, sender));
+        let task = threads.spawn(drive(work, cancel.clone(), map, sender));
         let running = Some(Running { receiver, task });
         Ok(RowStream { ready: VecDeque::new(), running, run: self.run, cancel })
     }
@@ -163,21 +181,23 @@ impl Rows {
 
 /// Runs a plan to its end, sending what `map` makes of each batch.
 async fn drive<T: Send>(
-    plan: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
+    work: Work,
     cancel: Cancel,
     mut map: impl FnMut(RecordBatch) -> Result<T>,
     sender: mpsc::Sender<Result<T>>,
 ) {
+    let Work { plan, context, frugal } = work;
     let work = async {
-        let mut stream = execute_stream(plan, context)?;
-        while let Some(batch) = stream.next().await {
-            let batch = batch?;
-            if batch.num_rows() > 0 && sender.send(map(batch).map(Ok)?).await.is_err() {
-                break;
+        let pool = Arc::clone(context.memory_pool());
+        let mut sent = 0;
+        match (send_all(plan, context, &mut map, &sender, &mut sent).await, frugal) {
+            (Err(Error::OutOfMemory(reason)), Some(frugal)) if sent == 0 => {
+                debug!(%reason, "another try, frugally");
+                let (plan, context) = frugal.plan(&pool).await?;
+                send_all(plan, context, &mut map, &sender, &mut sent).await
             }
+            (ended, _) => ended,
         }
-        Ok(())
     };
     let ended = tokio::select! {
         biased;
@@ -188,6 +208,27 @@ async fn drive<T: Send>(
         // The reader may be gone; then nobody is left to tell.
         sender.send(Err(error)).await.ok();
     }
+}
+
+/// Sends what `map` makes of each batch of a plan, counting the batches in `sent`.
+async fn send_all<T: Send>(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    map: &mut impl FnMut(RecordBatch) -> Result<T>,
+    sender: &mpsc::Sender<Result<T>>,
+    sent: &mut usize,
+) -> Result<()> {
+    let mut stream = execute_stream(plan, context)?;
+    while let Some(batch) = stream.next().await {
+        let batch = batch?;
+        if batch.num_rows() > 0 {
+            *sent += 1;
+            if sender.send(map(batch).map(Ok)?).await.is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The results of a running query.

@@ -5,6 +5,7 @@ use datafusion::prelude::col;
 
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
+use super::frugal::Frugal;
 use super::plan::Planner;
 use super::session::Session;
 use super::statement::Export;
@@ -24,14 +25,15 @@ impl Session {
         options.file_prefix.clone_from(&run.guard.id);
         let context = self.task_context();
         let query = request.query.clone();
-        let plan = run
+        let (plan, frugal) = run
             .plan(async move {
-                let plan = shown(planner.query(*query, &[]).await?)?;
-                planner.physical(&plan).await
+                let query = shown(planner.query(*query, &[]).await?)?;
+                Ok((planner.physical(&query).await?, Frugal::new(planner, query)))
             })
             .await?;
         run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
-        let exported = run.on_cpu(async move { export(plan, options, context).await }).await?;
+        let write = move |plan, context| export(plan, options.clone(), context);
+        let exported = run.on_cpu(frugal.after_trying(plan, context, write)).await?;
         Ok(Outcome::Done(format!("COPY {}", exported.row_count)))
     }
 }

@@ -17,6 +17,7 @@ pub mod statement;
 mod ddl;
 mod explain;
 mod export;
+mod frugal;
 mod modify;
 mod show;
 mod weight;
@@ -34,6 +35,7 @@ use crate::catalog::Catalogs;
 use crate::config::Config;
 use crate::error::Result;
 use crate::runtime::Runtime;
+use crate::runtime::memory::Grain;
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -47,15 +49,14 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(config: Arc<Config>, runtime: Arc<Runtime>, catalogs: Arc<Catalogs>) -> Self {
-        let base = base_state(&config, Arc::clone(&runtime.env));
+        let base = base_state(runtime.grain, Arc::clone(&runtime.env));
         Self { runtime, catalogs, config, started: Utc::now(), base }
     }
 }
 
 /// A session state with this daemon's options: PostgreSQL's SQL, Parquet read as fast as it can be.
-pub fn base_state(config: &Config, env: Arc<RuntimeEnv>) -> SessionState {
+pub fn base_state(grain: Grain, env: Arc<RuntimeEnv>) -> SessionState {
     let mut session = SessionConfig::new()
-        .with_target_partitions(config.threads)
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(false)
         .with_collect_statistics(true);
@@ -64,10 +65,19 @@ pub fn base_state(config: &Config, env: Arc<RuntimeEnv>) -> SessionState {
     options.sql_parser.default_null_ordering = "nulls_max".to_owned();
     options.execution.parquet.pushdown_filters = false;
     options.execution.listing_table_ignore_subdirectory = false;
+    let session = cut(session, grain);
     let builder = SessionStateBuilder::new().with_config(session).with_runtime_env(env);
     let mut state = builder.with_default_features().build();
     state.register_expr_planner(operators::planner()).expect("a session state takes every planner");
     state
+}
+
+/// Makes plans of that grain.
+fn cut(session: SessionConfig, grain: Grain) -> SessionConfig {
+    session
+        .with_target_partitions(grain.partitions)
+        .with_batch_size(grain.batch_rows)
+        .with_sort_spill_reservation_bytes(grain.sort_reserve_bytes)
 }
 
 /// Starts the engine over everything that the configuration names.
@@ -76,7 +86,7 @@ pub fn base_state(config: &Config, env: Arc<RuntimeEnv>) -> SessionState {
 /// What is wrong with the catalogs' files, and what the machine refuses.
 pub fn start(config: Arc<Config>, io: tokio::runtime::Handle) -> Result<Arc<Engine>> {
     let runtime = Arc::new(Runtime::start(&config, io)?);
-    let state = base_state(&config, Arc::clone(&runtime.env));
+    let state = base_state(runtime.grain, Arc::clone(&runtime.env));
     let catalogs = Arc::new(Catalogs::load(&config, &runtime, state)?);
     Ok(Arc::new(Engine::new(config, runtime, catalogs)))
 }

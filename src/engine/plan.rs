@@ -32,7 +32,7 @@ use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::{Found, Transaction};
 use crate::error::{Error, Result};
 use crate::function::SessionFacts;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, compact, memory, meter};
 use crate::system;
 use context::Tables;
 pub(super) use parameters::placeholder;
@@ -165,7 +165,10 @@ impl Planner {
     /// What the optimiser finds, and storage failures while files are listed.
     pub async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let optimized = self.state.optimize(plan)?;
-        Ok(self.state.query_planner().create_physical_plan(&optimized, &self.state).await?)
+        let plan = self.state.query_planner().create_physical_plan(&optimized, &self.state).await?;
+        let plan = meter::windows(plan)?;
+        let is_fine = memory::is_fine(self.state.config().batch_size());
+        Ok(if is_fine { compact::sorts(plan)? } else { plan })
     }
 
     /// Finds the full name of a relation that exists.

@@ -19,6 +19,7 @@ use self::block::Block;
 pub use self::prepared::Prepared;
 use self::prepared::is_immutable;
 use super::execute::{Outcome, Rows, Run, stopped_or};
+use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
 use super::semantics::Semantics;
 use super::settings::Settings;
@@ -223,14 +224,14 @@ impl Session {
         show::ensure_schema(&planner, statement).await?;
         let context = self.task_context();
         let values = values.to_vec();
-        let plan = run
+        let (plan, frugal) = run
             .plan(async move {
                 let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
-                let plan = bind(planner.query(query, &types).await?, &values)?;
-                planner.physical(&plan).await
+                let query = bind(planner.query(query, &types).await?, &values)?;
+                Ok((planner.physical(&query).await?, Frugal::new(planner, query)))
             })
             .await?;
-        Ok(Outcome::Rows(Rows::of_plan("SELECT", plan, context, run)))
+        Ok(Outcome::Rows(Rows::of_plan("SELECT", plan, context, run).or_frugally(frugal)))
     }
 
     async fn command(&mut self, statement: &Statement, values: &[ScalarValue], run: Run) -> Result<Outcome> {

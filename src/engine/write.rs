@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast;
 use super::ddl::refuse_system;
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
+use super::frugal::Frugal;
 use super::parse::refuse_options;
 use super::plan::{Planner, bind, parameter_types, placeholder};
 use super::session::{Session, done};
@@ -122,7 +123,11 @@ impl Session {
         let options = write_options(target, run);
         run.on_cpu(async move {
             let input = planner.physical(&plan).await?;
-            run_write(write_plan(input, options)?, context).await
+            let write = |input, context| {
+                let plan = write_plan(input, options.clone());
+                async move { run_write(plan?, context).await }
+            };
+            Frugal::new(planner, plan).after_trying(input, context, write).await
         })
         .await
     }

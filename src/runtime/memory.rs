@@ -1,15 +1,83 @@
-//! Memory: one pool over all queries, and in it a fair pool for each.
+//! Memory: one pool over all queries, and in it a pool for each, which its operators share.
 //!
-//! A query's operators share the query's limit fairly (those that can spill leave room for the
-//! others); the sum of all queries stays under the daemon's limit. Both limits end in 53200.
+//! A query's operators are of two kinds. Those that can spill share two thirds of the query's limit
+//! evenly among them, as far as they hold anything, once the first third is taken: who wants more has to
+//! spill. The last third is for those that cannot, such as the merge that a spilling sort ends in; they may also have whatever else
+//! is free. (DataFusion's `FairSpillPool` divides by all operators that exist, idle ones included, and
+//! lets those that spill take everything, so that their merges find nothing.) The sum of all queries
+//! stays under the daemon's limit. Both limits end in 53200.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
-    FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
+    GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
+
+/// Memory that one partition of a plan should have: below it, fewer partitions get further.
+const PARTITION_BYTES_MIN: usize = 16 << 20;
+/// Rows of a batch while memory is no concern (DataFusion's own choice), and at the least.
+const BATCH_ROWS: (usize, usize) = (8192, 512);
+/// What a row is taken to need, where memory is shared out before any row is seen.
+const ROW_BYTES: usize = 256;
+/// Sorted runs that a merge reads at once, at the least and at the most. It holds four batches of each.
+const MERGE_RUNS: (usize, usize) = (8, 64);
+/// What a sort keeps free for its merges: DataFusion's own choice, and the most.
+const SORT_RESERVE_BYTES_MAX: usize = 10 << 20;
+/// An operator that can spill may hold this much, or an eighth of the query's limit, whatever its share.
+const SHARE_BYTES_MIN: usize = 4 << 20;
+
+/// How finely a query is cut, so that its pieces fit into its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grain {
+    /// Partitions of a plan, which run at the same time.
+    pub partitions: usize,
+    pub batch_rows: usize,
+    /// Sorted runs that a merge reads at once.
+    pub merge_runs: usize,
+    /// What each sort keeps free, in each partition, for its merges.
+    pub sort_reserve_bytes: usize,
+}
+
+impl Grain {
+    /// For a query that may have `memory_bytes`, on `threads` threads.
+    ///
+    /// In each partition, a merge of the fewest runs may hold half of the memory.
+    pub fn of(memory_bytes: usize, threads: usize) -> Self {
+        let partitions = (memory_bytes / PARTITION_BYTES_MIN).clamp(1, threads.max(1));
+        let merged_rows = memory_bytes / partitions / 2 / (4 * ROW_BYTES);
+        let batch_rows = prev_power_of_two(merged_rows / MERGE_RUNS.0).clamp(BATCH_ROWS.1, BATCH_ROWS.0);
+        Self {
+            partitions,
+            batch_rows,
+            merge_runs: (merged_rows / batch_rows).clamp(MERGE_RUNS.0, MERGE_RUNS.1),
+            sort_reserve_bytes: (memory_bytes / partitions / 8).min(SORT_RESERVE_BYTES_MAX),
+        }
+    }
+
+    /// For another try of a query that did not fit into `memory_bytes`.
+    ///
+    /// Two partitions, because DataFusion plans sort-merge joins for no less.
+    pub fn finest(memory_bytes: usize) -> Self {
+        Self {
+            partitions: 2,
+            batch_rows: BATCH_ROWS.1,
+            merge_runs: MERGE_RUNS.0,
+            sort_reserve_bytes: (memory_bytes / 48).min(SORT_RESERVE_BYTES_MAX),
+        }
+    }
+}
+
+/// Whether batches are cut so finely that buffers which several share, and each counts, would fill memory.
+pub fn is_fine(batch_rows: usize) -> bool {
+    batch_rows < BATCH_ROWS.0
+}
+
+fn prev_power_of_two(number: usize) -> usize {
+    1 << number.max(1).ilog2()
+}
 
 /// The memory of all queries together.
 #[derive(Debug)]
@@ -20,6 +88,13 @@ pub struct GlobalPool {
 impl GlobalPool {
     pub fn new(limit_bytes: usize) -> Self {
         Self { pool: GreedyMemoryPool::new(limit_bytes) }
+    }
+
+    fn limit_bytes(&self) -> usize {
+        match self.pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes,
+            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+        }
     }
 }
 
@@ -43,7 +118,10 @@ impl MemoryPool for GlobalPool {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        self.pool.try_grow(reservation, additional)
+        self.pool.try_grow(reservation, additional).map_err(|_| {
+            let name = reservation.consumer().name();
+            refused(name, additional, "all queries", self.reserved(), self.limit_bytes())
+        })
     }
 
     fn reserved(&self) -> usize {
@@ -58,19 +136,87 @@ impl MemoryPool for GlobalPool {
 /// The memory of one query, within that of all.
 #[derive(Debug)]
 pub struct QueryPool {
-    own: FairSpillPool,
+    limit_bytes: usize,
+    held: Mutex<Held>,
     all: Arc<GlobalPool>,
+}
+
+/// What the operators of a query hold.
+#[derive(Debug, Default)]
+struct Held {
+    /// Of those that cannot spill.
+    fixed: usize,
+    /// Of each that can, by its consumer's id, while it holds anything.
+    spillable: HashMap<usize, usize>,
+}
+
+impl Held {
+    fn total(&self) -> usize {
+        self.fixed + self.spillable.values().sum::<usize>()
+    }
+
+    /// What one operator that can spill may hold, `consumer` among them.
+    fn share(&self, limit_bytes: usize, consumer: usize) -> usize {
+        let active = self.spillable.len() + usize::from(!self.spillable.contains_key(&consumer));
+        let even = limit_bytes.saturating_sub(self.fixed.max(limit_bytes / 3)) / active;
+        even.max(SHARE_BYTES_MIN.min(limit_bytes / 8))
+    }
+
+    fn add(&mut self, consumer: &MemoryConsumer, bytes: usize) {
+        match consumer.can_spill() {
+            true => *self.spillable.entry(consumer.id()).or_default() += bytes,
+            false => self.fixed += bytes,
+        }
+    }
+
+    fn take(&mut self, consumer: &MemoryConsumer, bytes: usize) {
+        if !consumer.can_spill() {
+            self.fixed = self.fixed.saturating_sub(bytes);
+            return;
+        }
+        if let Some(own) = self.spillable.get_mut(&consumer.id()) {
+            *own = own.saturating_sub(bytes);
+            if *own == 0 {
+                self.spillable.remove(&consumer.id());
+            }
+        }
+    }
 }
 
 impl QueryPool {
     pub fn new(all: Arc<GlobalPool>, limit_bytes: usize) -> Self {
-        Self { own: FairSpillPool::new(limit_bytes), all }
+        Self { limit_bytes, held: Mutex::default(), all }
     }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_add(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        let consumer = reservation.consumer();
+        let mut held = self.held();
+        let total = held.total();
+        let fits = total + additional <= self.limit_bytes;
+        let is_due = !consumer.can_spill()
+            || total + additional <= self.limit_bytes / 3
+            || reservation.size() + additional <= held.share(self.limit_bytes, consumer.id());
+        if !(fits && is_due) {
+            return Err(refused(consumer.name(), additional, "this query", total, self.limit_bytes));
+        }
+        held.add(consumer, additional);
+        Ok(())
+    }
+}
+
+fn refused(consumer: &str, additional: usize, whose: &str, held: usize, limit: usize) -> DataFusionError {
+    DataFusionError::ResourcesExhausted(format!(
+        "out of memory: {consumer} wants {additional} bytes more, {whose} may hold {limit} and holds {held}"
+    ))
 }
 
 impl fmt::Display for QueryPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "this query: {}", self.own)
+        write!(f, "this query: {} of {} bytes", self.reserved(), self.limit_bytes)
     }
 }
 
@@ -79,35 +225,29 @@ impl MemoryPool for QueryPool {
         "query"
     }
 
-    fn register(&self, consumer: &MemoryConsumer) {
-        self.own.register(consumer);
-    }
-
-    fn unregister(&self, consumer: &MemoryConsumer) {
-        self.own.unregister(consumer);
-    }
-
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.own.grow(reservation, additional);
+        self.held().add(reservation.consumer(), additional);
         self.all.grow(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.own.shrink(reservation, shrink);
+        self.held().take(reservation.consumer(), shrink);
         self.all.shrink(reservation, shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        self.own.try_grow(reservation, additional)?;
-        self.all.try_grow(reservation, additional).inspect_err(|_| self.own.shrink(reservation, additional))
+        self.try_add(reservation, additional)?;
+        self.all
+            .try_grow(reservation, additional)
+            .inspect_err(|_| self.held().take(reservation.consumer(), additional))
     }
 
     fn reserved(&self) -> usize {
-        self.own.reserved()
+        self.held().total()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        self.own.memory_limit()
+        MemoryLimit::Finite(self.limit_bytes)
     }
 }
 
@@ -115,13 +255,19 @@ impl MemoryPool for QueryPool {
 mod tests {
     use super::*;
 
+    const MB: usize = 1 << 20;
+
+    fn consumer(pool: &Arc<dyn MemoryPool>, name: &str, can_spill: bool) -> MemoryReservation {
+        MemoryConsumer::new(name).with_can_spill(can_spill).register(pool)
+    }
+
     #[test]
     fn a_query_is_held_to_its_share_and_all_to_the_whole() {
         let all = Arc::new(GlobalPool::new(100));
         let pools: Vec<Arc<dyn MemoryPool>> =
             (0..2).map(|_| Arc::new(QueryPool::new(Arc::clone(&all), 70)) as _).collect();
-        let first = MemoryConsumer::new("first").register(&pools[0]);
-        let second = MemoryConsumer::new("second").register(&pools[1]);
+        let first = consumer(&pools[0], "first", false);
+        let second = consumer(&pools[1], "second", false);
         assert!(first.try_grow(80).is_err());
         first.try_grow(70).unwrap();
         assert!(second.try_grow(40).is_err());
@@ -129,5 +275,57 @@ mod tests {
         assert_eq!(all.reserved(), 100);
         drop(first);
         assert_eq!((all.reserved(), pools[1].reserved()), (30, 30));
+    }
+
+    #[test]
+    fn operators_that_spill_leave_a_third_to_the_others() {
+        let all = Arc::new(GlobalPool::new(usize::MAX));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(all, 90 * MB));
+        let (one, two) = (consumer(&pool, "one", true), consumer(&pool, "two", true));
+        let _idle: Vec<_> = (0..20).map(|_| consumer(&pool, "idle", true)).collect();
+        one.try_grow(60 * MB).unwrap();
+        assert!(one.try_grow(1).is_err(), "two thirds, while it is alone");
+        two.try_grow(30 * MB).unwrap();
+        assert!(two.try_grow(1).is_err(), "nothing is left");
+        // Asked for more, the first has to spill; from then on both have the same.
+        one.free();
+        one.try_grow(30 * MB).unwrap();
+        assert!(one.try_grow(1).is_err() && two.try_grow(1).is_err());
+        let merge = consumer(&pool, "merge", false);
+        merge.try_grow(30 * MB).unwrap();
+        assert!(merge.try_grow(1).is_err());
+        drop((one, two, merge));
+        assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn pieces_of_one_reservation_count_as_one_operator() {
+        let all = Arc::new(GlobalPool::new(usize::MAX));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(Arc::clone(&all), 90 * MB));
+        let whole = consumer(&pool, "sort", true);
+        whole.try_grow(40 * MB).unwrap();
+        let pieces: Vec<_> = (0..4).map(|_| whole.split(10 * MB)).collect();
+        let other = consumer(&pool, "other", true);
+        other.try_grow(30 * MB).unwrap();
+        drop(pieces);
+        assert_eq!((pool.reserved(), all.reserved()), (30 * MB, 30 * MB));
+        other.try_grow(30 * MB).unwrap();
+    }
+
+    #[test]
+    fn little_memory_is_cut_finely() {
+        let plenty = Grain { partitions: 8, batch_rows: 8192, merge_runs: 64, sort_reserve_bytes: 10 * MB };
+        assert_eq!(Grain::of(10 << 30, 8), plenty);
+        assert!(!is_fine(plenty.batch_rows));
+        assert_eq!(Grain::of(45 * MB, 8).partitions, 2);
+        assert_eq!(Grain::of(90 * MB, 2).partitions, 2);
+        assert_eq!(Grain::of(10 * MB, 8).partitions, 1);
+        for megabytes in [16, 22, 45, 90, 400] {
+            let grain = Grain::of(megabytes * MB, 8);
+            assert!(is_fine(grain.batch_rows), "{grain:?}");
+            assert!(grain.partitions * grain.sort_reserve_bytes <= megabytes * MB / 8, "{grain:?}");
+            let merged = grain.partitions * grain.merge_runs * 4 * grain.batch_rows * ROW_BYTES;
+            assert!(merged <= megabytes * MB / 2, "{grain:?}");
+        }
     }
 }

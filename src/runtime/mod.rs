@@ -4,8 +4,10 @@
 //! a light statement and a cancel are answered while every core is busy. Memory, spill and the number
 //! of running queries are bounded here; what a query does is decided in `engine`.
 
+pub mod compact;
 pub mod cpu;
 pub mod memory;
+pub mod meter;
 pub mod queries;
 pub mod sessions;
 mod spill;
@@ -22,7 +24,7 @@ use crate::error::Result;
 use crate::storage::{Quota, Scratch};
 use crate::telemetry::Metrics;
 use cpu::CpuRuntime;
-use memory::{GlobalPool, QueryPool};
+use memory::{GlobalPool, Grain, QueryPool};
 use queries::Queries;
 use sessions::Sessions;
 use spill::SpillFolder;
@@ -45,6 +47,8 @@ pub struct Runtime {
     pub queries: Queries,
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
+    /// How finely queries are cut.
+    pub grain: Grain,
     query_memory_bytes: usize,
     global: Arc<GlobalPool>,
     /// Removed when the process ends.
@@ -60,9 +64,11 @@ impl Runtime {
     pub fn start(config: &Config, io: tokio::runtime::Handle) -> Result<Self> {
         let spill = SpillFolder::create(&config.spill_dir)?;
         let global = Arc::new(GlobalPool::new(config.memory_limit_bytes));
+        let grain = Grain::of(config.query_memory_bytes, config.threads);
         let disk = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![spill.path().to_owned()]))
-            .with_max_temp_directory_size(config.spill_limit_bytes);
+            .with_max_temp_directory_size(config.spill_limit_bytes)
+            .with_max_spill_merge_fan_in(grain.merge_runs);
         let env = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(&global) as Arc<dyn MemoryPool>)
             .with_disk_manager_builder(disk)
@@ -81,6 +87,7 @@ impl Runtime {
             planning: CpuRuntime::start("lacus-plan", PLANNING_THREADS)?,
             env,
             sessions: Arc::default(),
+            grain,
             queries: Queries::new(config.queries_max, config.queue_max, Arc::clone(&metrics)),
             metrics,
             query_memory_bytes: config.query_memory_bytes,
@@ -102,6 +109,11 @@ impl Runtime {
     /// [`Error::DiskFull`] and [`Error::Storage`] when the folder cannot be made.
     pub fn scratch(&self) -> Result<Scratch> {
         Scratch::make(self.spill.path(), Arc::clone(&self.scratch), Arc::clone(&self.env), self.io.clone())
+    }
+
+    /// How a query is cut that did not fit into its memory.
+    pub fn finest_grain(&self) -> Grain {
+        Grain::finest(self.query_memory_bytes)
     }
 
     /// Waits until no query runs, at most `limit` long; then cancels what is left.

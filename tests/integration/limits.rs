@@ -152,15 +152,6 @@ async fn heavy_queries_do_not_silence_a_light_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_ends_in_an_error() {
-    let (_catalogs, daemon) = served(&["--memory-limit", "64MB"]);
-    let client = daemon.connect("tpch").await;
-    let join = "SELECT count(*) FROM sf1.orders a JOIN sf1.orders b ON a.o_comment = b.o_comment";
-    assert_eq!(code(&client, join).await, "53200");
-    assert_eq!(rows(&client, "SELECT count(*) FROM tiny.orders").await, [[Some("15000".to_owned())]]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_a_running_query_finish() {
     let (_catalogs, mut daemon) = served(&[]);
     let client = daemon.connect("lake").await;

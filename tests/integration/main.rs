@@ -14,6 +14,7 @@ mod s3;
 mod s3_tests;
 mod slt;
 mod smoke;
+mod spill;
 mod stores;
 mod tpch;
 mod transactions;
