@@ -288,4 +288,38 @@ mod tests {
         let error = Config::load(Options::default(), Some(file.path()), None).unwrap_err();
         assert!(error.to_string().contains("thread"), "{error}");
     }
+
+    /// The flags of `lacus serve`, and the default that the help names.
+    fn flags() -> Vec<(String, Option<String>)> {
+        let command = Options::augment_args(clap::Command::new("serve"));
+        let flag = |argument: &clap::Arg| {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let default =
+                help.split_once("[default: ").map(|(_, rest)| rest.trim_end_matches(']').to_owned());
+            Some((format!("--{}", argument.get_long()?), default))
+        };
+        command.get_arguments().filter_map(flag).collect()
+    }
+
+    #[test]
+    fn the_readme_names_every_flag_and_its_default() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        let flags = flags();
+        let mut named = Vec::new();
+        for row in readme.lines().filter(|line| line.starts_with("| `--")) {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let names = cells[0].split(", ").map(|name| name.trim_matches('`').to_owned());
+            let defaults = cells[1].split(", ").map(|default| default.replace('`', "")).collect::<Vec<_>>();
+            for (at, name) in names.filter(|name| name.starts_with("--")).enumerate() {
+                let flag = flags.iter().find(|(flag, _)| *flag == name);
+                let (_, wanted) = flag.unwrap_or_else(|| panic!("there is no {name}"));
+                if let Some(wanted) = wanted {
+                    assert_eq!(defaults.get(at), Some(wanted), "the default of {name}");
+                }
+                named.push(name);
+            }
+        }
+        let missing: Vec<_> = flags.iter().filter(|(flag, _)| !named.contains(flag)).collect();
+        assert!(missing.is_empty(), "the README says nothing of {missing:?}");
+    }
 }
