@@ -217,7 +217,8 @@ fn print_medians(
 fn answer_with_datafusion(root: &Path, threads: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
-        let context = SessionContext::new_with_config(SessionConfig::from_env()?.with_target_partitions(threads));
+        let context =
+            SessionContext::new_with_config(SessionConfig::from_env()?.with_target_partitions(threads));
         for name in TABLES {
             let folder = root.join(data::SCHEMA).join(name);
             let folder = format!("{}/", folder.to_str().ok_or("the path is not UTF-8")?);

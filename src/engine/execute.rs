@@ -56,7 +56,7 @@ enum Source {
 struct Work {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
-    frugal: Option<Frugal>,
+    frugal: Option<Box<Frugal>>,
 }
 
 /// Keeps a running statement in the registry, and its timer alive.
@@ -130,7 +130,7 @@ impl Rows {
     /// Has the query planned by `frugal` if it does not fit into memory and no row was made yet.
     pub fn or_frugally(mut self, frugal: Frugal) -> Self {
         if let Source::Plan(work) = &mut self.source {
-            work.frugal = Some(frugal);
+            work.frugal = Some(Box::new(frugal));
         }
         self
     }
