@@ -58,6 +58,7 @@ async fn run(config: Arc<Config>) -> Result<()> {
     engine.runtime.drain(config.drain_timeout).await;
     clients.await.map_err(crate::runtime::cpu::from_join)?;
     web.await.map_err(crate::runtime::cpu::from_join)??;
+    engine.runtime.remove_spill_folder().await;
     info!("stopped");
     Ok(())
 }

@@ -120,4 +120,9 @@ impl Runtime {
     pub async fn drain(&self, limit: Duration) {
         self.queries.drain(limit).await;
     }
+
+    /// Removes this process's spill folder, as its last act.
+    pub async fn remove_spill_folder(&self) {
+        self.spill.remove().await;
+    }
 }

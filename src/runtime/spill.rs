@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -17,6 +18,9 @@ const PREFIX: &str = "lacus-";
 const ALIVE: &str = "alive";
 /// The lock that a start holds, so that it sees no folder half made.
 const START: &str = "lacus.lock";
+
+const REMOVE_MAX: Duration = Duration::from_secs(1);
+const REMOVE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The folder of this process; dropping it removes it.
 #[derive(Debug)]
@@ -46,6 +50,22 @@ impl SpillFolder {
         &self.path
     }
 
+    /// Removes the folder at the end of the process, when queries that were stopped may still be at
+    /// their last files: tried again for at most `REMOVE_MAX` (1 s).
+    pub async fn remove(&self) {
+        let deadline = tokio::time::Instant::now() + REMOVE_MAX;
+        while let Err(error) = std::fs::remove_dir_all(&self.path) {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                return;
+            }
+            if tokio::time::Instant::now() > deadline {
+                warn!(folder = %self.path.display(), %error, "the spill folder stays");
+                return;
+            }
+            tokio::time::sleep(REMOVE_PAUSE).await;
+        }
+    }
+
     fn create_in(dir: &Path) -> std::io::Result<Self> {
         let path = dir.join(format!("{PREFIX}{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir(&path)?;
@@ -57,7 +77,9 @@ impl SpillFolder {
 
 impl Drop for SpillFolder {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             warn!(folder = %self.path.display(), %error, "the spill folder stays");
         }
     }
