@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::access::{AuthMode, Users};
 use crate::config::Config;
@@ -43,6 +43,8 @@ pub fn serve(config: Config) -> Result<()> {
 }
 
 async fn run(config: Arc<Config>) -> Result<()> {
+    // Before anybody can see that the daemon is there, and stop it.
+    let stopped = stop_signal()?;
     let door = Arc::new(door(&config)?);
     let engine = engine::start(Arc::clone(&config), tokio::runtime::Handle::current())?;
     let listener = bind(config.listen).await?;
@@ -52,7 +54,7 @@ async fn run(config: Arc<Config>) -> Result<()> {
     let shutdown = CancellationToken::new();
     let web = tokio::spawn(http::serve(http, Arc::clone(&engine), shutdown.clone()));
     let clients = tokio::spawn(listener::serve(listener, door, shutdown.clone(), handler(&engine)));
-    stop_signal().await?;
+    stopped.await;
     info!(limit = ?config.drain_timeout, "draining");
     shutdown.cancel();
     engine.runtime.drain(config.drain_timeout).await;
@@ -112,17 +114,14 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
         .map_err(|error| Error::Config(format!("cannot listen on {address}: {error}")))
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn stop_signal() -> Result<()> {
+/// Listens for SIGTERM and Ctrl-C from now on; the future ends with the first.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => {
-            if let Err(error) = interrupted {
-                warn!(%error, "Ctrl-C cannot be awaited");
-                terminate.recv().await;
-            }
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    Ok(())
+    })
 }
