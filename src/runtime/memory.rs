@@ -1,11 +1,12 @@
 //! Memory: one pool over all queries, and in it a pool for each, which its operators share.
 //!
-//! A query's operators are of two kinds. Those that can spill share two thirds of the query's limit
-//! evenly among them, as far as they hold anything, once the first third is taken: who wants more has to
-//! spill. The last third is for those that cannot, such as the merge that a spilling sort ends in; they may also have whatever else
-//! is free. (DataFusion's `FairSpillPool` divides by all operators that exist, idle ones included, and
-//! lets those that spill take everything, so that their merges find nothing.) The sum of all queries
-//! stays under the daemon's limit. Both limits end in 53200.
+//! A query's operators are of two kinds. Those that can spill share half of the query's limit evenly
+//! among them, as far as they hold anything, once the first third is taken: who wants more has to spill.
+//! The other half is for those that cannot, such as the merge by which a sort spills, which needs about
+//! two thirds of what it merges; they may also have whatever else is free. (DataFusion's `FairSpillPool`
+//! divides by all operators that exist, idle ones included, and lets those that spill take everything,
+//! so that their merges find nothing.) The sum of all queries stays under the daemon's limit. Both limits
+//! end in 53200.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,7 +27,7 @@ const ROW_BYTES: usize = 256;
 const MERGE_RUNS: (usize, usize) = (8, 64);
 /// What a sort keeps free for its merges: DataFusion's own choice, and the most.
 const SORT_RESERVE_BYTES_MAX: usize = 10 << 20;
-/// An operator that can spill may hold this much, or an eighth of the query's limit, whatever its share.
+/// An operator that can spill may hold this much, or a sixteenth of the query's limit, whatever its share.
 const SHARE_BYTES_MIN: usize = 4 << 20;
 
 /// How finely a query is cut, so that its pieces fit into its memory.
@@ -158,8 +159,8 @@ impl Held {
     /// What one operator that can spill may hold, `consumer` among them.
     fn share(&self, limit_bytes: usize, consumer: usize) -> usize {
         let active = self.spillable.len() + usize::from(!self.spillable.contains_key(&consumer));
-        let even = limit_bytes.saturating_sub(self.fixed.max(limit_bytes / 3)) / active;
-        even.max(SHARE_BYTES_MIN.min(limit_bytes / 8))
+        let even = limit_bytes.saturating_sub(self.fixed.max(limit_bytes / 2)) / active;
+        even.max(SHARE_BYTES_MIN.min(limit_bytes / 16))
     }
 
     fn add(&mut self, consumer: &MemoryConsumer, bytes: usize) {
@@ -278,21 +279,21 @@ mod tests {
     }
 
     #[test]
-    fn operators_that_spill_leave_a_third_to_the_others() {
+    fn operators_that_spill_leave_half_to_the_others() {
         let all = Arc::new(GlobalPool::new(usize::MAX));
-        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(all, 90 * MB));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(all, 80 * MB));
         let (one, two) = (consumer(&pool, "one", true), consumer(&pool, "two", true));
         let _idle: Vec<_> = (0..20).map(|_| consumer(&pool, "idle", true)).collect();
-        one.try_grow(60 * MB).unwrap();
-        assert!(one.try_grow(1).is_err(), "two thirds, while it is alone");
-        two.try_grow(30 * MB).unwrap();
-        assert!(two.try_grow(1).is_err(), "nothing is left");
+        one.try_grow(40 * MB).unwrap();
+        assert!(one.try_grow(1).is_err(), "half, while it is alone");
+        two.try_grow(20 * MB).unwrap();
+        assert!(two.try_grow(1).is_err(), "half of the half");
         // Asked for more, the first has to spill; from then on both have the same.
         one.free();
-        one.try_grow(30 * MB).unwrap();
-        assert!(one.try_grow(1).is_err() && two.try_grow(1).is_err());
+        one.try_grow(20 * MB).unwrap();
+        assert!(one.try_grow(7 * MB).is_err() && two.try_grow(7 * MB).is_err());
         let merge = consumer(&pool, "merge", false);
-        merge.try_grow(30 * MB).unwrap();
+        merge.try_grow(40 * MB).unwrap();
         assert!(merge.try_grow(1).is_err());
         drop((one, two, merge));
         assert_eq!(pool.reserved(), 0);
@@ -301,15 +302,16 @@ mod tests {
     #[test]
     fn pieces_of_one_reservation_count_as_one_operator() {
         let all = Arc::new(GlobalPool::new(usize::MAX));
-        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(Arc::clone(&all), 90 * MB));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(Arc::clone(&all), 80 * MB));
         let whole = consumer(&pool, "sort", true);
         whole.try_grow(40 * MB).unwrap();
         let pieces: Vec<_> = (0..4).map(|_| whole.split(10 * MB)).collect();
         let other = consumer(&pool, "other", true);
-        other.try_grow(30 * MB).unwrap();
+        other.try_grow(20 * MB).unwrap();
+        assert!(other.try_grow(1).is_err(), "the pieces are one, and still hold memory");
         drop(pieces);
-        assert_eq!((pool.reserved(), all.reserved()), (30 * MB, 30 * MB));
-        other.try_grow(30 * MB).unwrap();
+        assert_eq!((pool.reserved(), all.reserved()), (20 * MB, 20 * MB));
+        other.try_grow(20 * MB).unwrap();
     }
 
     #[test]
