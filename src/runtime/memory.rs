@@ -149,6 +149,20 @@ struct Held {
     fixed: usize,
     /// Of each that can, by its consumer's id, while it holds anything.
     spillable: HashMap<usize, usize>,
+    /// Of rows on their way between operators; see [`is_exchange`].
+    passing: usize,
+}
+
+/// Whether a consumer holds rows on their way from one operator to others.
+///
+/// Such rows may take as much again as the query's limit, beside it and beside the daemon's, so that they
+/// are never spilled: what
+/// DataFusion 55.2 spills of them can hang the query. Its reader takes the first file of the queue and
+/// waits for more rows in it, while the rows that it is told of lie in another, or while the write to
+/// that file has failed (datafusion-physical-plan, `spill/spill_pool.rs`). They are few, as an exchange
+/// stops its writers while every reader has something to read.
+fn is_exchange(consumer: &MemoryConsumer) -> bool {
+    consumer.can_spill() && consumer.name().starts_with("RepartitionExec[")
 }
 
 impl Held {
@@ -165,6 +179,7 @@ impl Held {
 
     fn add(&mut self, consumer: &MemoryConsumer, bytes: usize) {
         match consumer.can_spill() {
+            true if is_exchange(consumer) => self.passing += bytes,
             true => *self.spillable.entry(consumer.id()).or_default() += bytes,
             false => self.fixed += bytes,
         }
@@ -173,6 +188,10 @@ impl Held {
     fn take(&mut self, consumer: &MemoryConsumer, bytes: usize) {
         if !consumer.can_spill() {
             self.fixed = self.fixed.saturating_sub(bytes);
+            return;
+        }
+        if is_exchange(consumer) {
+            self.passing = self.passing.saturating_sub(bytes);
             return;
         }
         if let Some(own) = self.spillable.get_mut(&consumer.id()) {
@@ -207,6 +226,15 @@ impl QueryPool {
         held.add(consumer, additional);
         Ok(())
     }
+
+    fn try_pass(&self, consumer: &MemoryConsumer, additional: usize) -> Result<()> {
+        let mut held = self.held();
+        if held.passing + additional > self.limit_bytes {
+            return Err(refused(consumer.name(), additional, "this query", held.passing, self.limit_bytes));
+        }
+        held.add(consumer, additional);
+        Ok(())
+    }
 }
 
 fn refused(consumer: &str, additional: usize, whose: &str, held: usize, limit: usize) -> DataFusionError {
@@ -228,15 +256,22 @@ impl MemoryPool for QueryPool {
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         self.held().add(reservation.consumer(), additional);
-        self.all.grow(reservation, additional);
+        if !is_exchange(reservation.consumer()) {
+            self.all.grow(reservation, additional);
+        }
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         self.held().take(reservation.consumer(), shrink);
-        self.all.shrink(reservation, shrink);
+        if !is_exchange(reservation.consumer()) {
+            self.all.shrink(reservation, shrink);
+        }
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        if is_exchange(reservation.consumer()) {
+            return self.try_pass(reservation.consumer(), additional);
+        }
         self.try_add(reservation, additional)?;
         self.all
             .try_grow(reservation, additional)
@@ -244,7 +279,8 @@ impl MemoryPool for QueryPool {
     }
 
     fn reserved(&self) -> usize {
-        self.held().total()
+        let held = self.held();
+        held.total() + held.passing
     }
 
     fn memory_limit(&self) -> MemoryLimit {
@@ -297,6 +333,20 @@ mod tests {
         assert!(merge.try_grow(1).is_err());
         drop((one, two, merge));
         assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn rows_between_operators_are_not_told_to_spill() {
+        let all = Arc::new(GlobalPool::new(10 * MB));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(Arc::clone(&all), 10 * MB));
+        let sort = consumer(&pool, "sort", false);
+        sort.try_grow(10 * MB).unwrap();
+        let exchange = consumer(&pool, "RepartitionExec[0]", true);
+        exchange.try_grow(10 * MB).unwrap();
+        assert!(exchange.try_grow(1).is_err(), "as much again, and no more");
+        assert_eq!((pool.reserved(), all.reserved()), (20 * MB, 10 * MB));
+        drop((sort, exchange));
+        assert_eq!((pool.reserved(), all.reserved()), (0, 0));
     }
 
     #[test]
