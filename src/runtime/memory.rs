@@ -1,12 +1,12 @@
 //! Memory: one pool over all queries, and in it a pool for each, which its operators share.
 //!
 //! A query's operators are of two kinds. Those that can spill share half of the query's limit evenly
-//! among them, as far as they hold anything, once the first third is taken: who wants more has to spill.
-//! The other half is for those that cannot, such as the merge by which a sort spills, which needs about
-//! two thirds of what it merges; they may also have whatever else is free. (DataFusion's `FairSpillPool`
-//! divides by all operators that exist, idle ones included, and lets those that spill take everything,
-//! so that their merges find nothing.) The sum of all queries stays under the daemon's limit. Both limits
-//! end in 53200.
+//! among those that hold anything, or the first few that may come to, once the first third is taken: who
+//! wants more has to spill. The other half is for those that cannot, such as the merge by which a sort
+//! spills, which needs about two thirds of what it merges; they may also have whatever else is free.
+//! (DataFusion's `FairSpillPool` divides by all operators that exist, idle ones included, and lets those
+//! that spill take everything, so that their merges find nothing.) The sum of all queries stays under the
+//! daemon's limit. Both limits end in 53200.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +21,8 @@ use datafusion::execution::memory_pool::{
 const PARTITION_BYTES_MIN: usize = 16 << 20;
 /// Rows of a batch while memory is no concern (DataFusion's own choice), and at the least.
 const BATCH_ROWS: (usize, usize) = (8192, 512);
+/// Rows of a batch at the least, once a query did not fit.
+const FINEST_BATCH_ROWS: usize = 128;
 /// What a row is taken to need, where memory is shared out before any row is seen.
 const ROW_BYTES: usize = 256;
 /// Sorted runs that a merge reads at once, at the least and at the most. It holds four batches of each.
@@ -29,6 +31,10 @@ const MERGE_RUNS: (usize, usize) = (8, 64);
 const SORT_RESERVE_BYTES_MAX: usize = 10 << 20;
 /// An operator that can spill may hold this much, or a sixteenth of the query's limit, whatever its share.
 const SHARE_BYTES_MIN: usize = 4 << 20;
+/// Operators that are given shares before they hold anything: the sorts of a join in two partitions.
+const SHARERS_MIN: usize = 4;
+/// Rows on their way between operators may hold this much, however small the query's limit is.
+const PASSING_BYTES_MIN: usize = 256 << 20;
 
 /// How finely a query is cut, so that its pieces fit into its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +66,14 @@ impl Grain {
 
     /// For another try of a query that did not fit into `memory_bytes`.
     ///
-    /// Two partitions, because DataFusion plans sort-merge joins for no less.
+    /// Two partitions, because DataFusion plans sort-merge joins for no less. The merges of a join, two in
+    /// each partition, may together hold half of the memory.
     pub fn finest(memory_bytes: usize) -> Self {
+        let merged_rows = memory_bytes / 2 / (4 * ROW_BYTES);
+        let batch_rows = prev_power_of_two(merged_rows / (4 * MERGE_RUNS.0));
         Self {
             partitions: 2,
-            batch_rows: BATCH_ROWS.1,
+            batch_rows: batch_rows.clamp(FINEST_BATCH_ROWS, BATCH_ROWS.1),
             merge_runs: MERGE_RUNS.0,
             sort_reserve_bytes: (memory_bytes / 48).min(SORT_RESERVE_BYTES_MAX),
         }
@@ -149,18 +158,20 @@ struct Held {
     fixed: usize,
     /// Of each that can, by its consumer's id, while it holds anything.
     spillable: HashMap<usize, usize>,
+    /// Operators that can spill and exist.
+    registered: usize,
     /// Of rows on their way between operators; see [`is_exchange`].
     passing: usize,
 }
 
 /// Whether a consumer holds rows on their way from one operator to others.
 ///
-/// Such rows may take as much again as the query's limit, beside it and beside the daemon's, so that they
-/// are never spilled: what
-/// DataFusion 55.2 spills of them can hang the query. Its reader takes the first file of the queue and
-/// waits for more rows in it, while the rows that it is told of lie in another, or while the write to
+/// Such rows are never refused, beside the query's limit and the daemon's, so that they are not spilled:
+/// what DataFusion 55.2 spills of them can hang the query. Its reader takes the first file of the queue
+/// and waits for more rows in it, while the rows that it is told of lie in another, or while the write to
 /// that file has failed (datafusion-physical-plan, `spill/spill_pool.rs`). They are few, as an exchange
-/// stops its writers while every reader has something to read.
+/// stops its writers while every reader has something to read; where a reader lags and they exceed
+/// [`QueryPool::passing_bytes_max`] all the same, whoever asks for memory next is refused it.
 fn is_exchange(consumer: &MemoryConsumer) -> bool {
     consumer.can_spill() && consumer.name().starts_with("RepartitionExec[")
 }
@@ -170,11 +181,17 @@ impl Held {
         self.fixed + self.spillable.values().sum::<usize>()
     }
 
-    /// What one operator that can spill may hold, `consumer` among them.
-    fn share(&self, limit_bytes: usize, consumer: usize) -> usize {
-        let active = self.spillable.len() + usize::from(!self.spillable.contains_key(&consumer));
-        let even = limit_bytes.saturating_sub(self.fixed.max(limit_bytes / 2)) / active;
-        even.max(SHARE_BYTES_MIN.min(limit_bytes / 16))
+    /// Whether an operator that can spill may hold `own` bytes, of which `additional` are new.
+    ///
+    /// One that holds nothing may always have its first rows: it could not spill in their place.
+    fn is_due(&self, limit_bytes: usize, consumer: usize, own: usize, additional: usize) -> bool {
+        if self.total() + additional <= limit_bytes / 3 || !self.spillable.contains_key(&consumer) {
+            return true;
+        }
+        // A sort that is alone at first must not take what the other sorts of its join are about to need.
+        let sharers = self.spillable.len().max(self.registered.min(SHARERS_MIN));
+        let even = limit_bytes.saturating_sub(self.fixed.max(limit_bytes / 2)) / sharers;
+        own <= even.max(SHARE_BYTES_MIN.min(limit_bytes / 16))
     }
 
     fn add(&mut self, consumer: &MemoryConsumer, bytes: usize) {
@@ -215,11 +232,17 @@ impl QueryPool {
     fn try_add(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let consumer = reservation.consumer();
         let mut held = self.held();
+        if held.passing > self.passing_bytes_max() {
+            return Err(DataFusionError::ResourcesExhausted(format!(
+                "out of memory: {} bytes of rows wait between operators, this query may hold {}",
+                held.passing,
+                self.passing_bytes_max()
+            )));
+        }
         let total = held.total();
         let fits = total + additional <= self.limit_bytes;
-        let is_due = !consumer.can_spill()
-            || total + additional <= self.limit_bytes / 3
-            || reservation.size() + additional <= held.share(self.limit_bytes, consumer.id());
+        let own = reservation.size() + additional;
+        let is_due = !consumer.can_spill() || held.is_due(self.limit_bytes, consumer.id(), own, additional);
         if !(fits && is_due) {
             return Err(refused(consumer.name(), additional, "this query", total, self.limit_bytes));
         }
@@ -227,13 +250,11 @@ impl QueryPool {
         Ok(())
     }
 
-    fn try_pass(&self, consumer: &MemoryConsumer, additional: usize) -> Result<()> {
-        let mut held = self.held();
-        if held.passing + additional > self.limit_bytes {
-            return Err(refused(consumer.name(), additional, "this query", held.passing, self.limit_bytes));
-        }
-        held.add(consumer, additional);
-        Ok(())
+    /// How much may be on its way between operators: as much again as the query's limit.
+    ///
+    /// Under a small limit a fixed amount, because texts that several batches share are counted by each.
+    fn passing_bytes_max(&self) -> usize {
+        self.limit_bytes.max(PASSING_BYTES_MIN)
     }
 }
 
@@ -254,6 +275,18 @@ impl MemoryPool for QueryPool {
         "query"
     }
 
+    fn register(&self, consumer: &MemoryConsumer) {
+        if consumer.can_spill() && !is_exchange(consumer) {
+            self.held().registered += 1;
+        }
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        if consumer.can_spill() && !is_exchange(consumer) {
+            self.held().registered -= 1;
+        }
+    }
+
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         self.held().add(reservation.consumer(), additional);
         if !is_exchange(reservation.consumer()) {
@@ -270,7 +303,8 @@ impl MemoryPool for QueryPool {
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         if is_exchange(reservation.consumer()) {
-            return self.try_pass(reservation.consumer(), additional);
+            self.held().add(reservation.consumer(), additional);
+            return Ok(());
         }
         self.try_add(reservation, additional)?;
         self.all
@@ -319,14 +353,9 @@ mod tests {
         let all = Arc::new(GlobalPool::new(usize::MAX));
         let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(all, 80 * MB));
         let (one, two) = (consumer(&pool, "one", true), consumer(&pool, "two", true));
-        let _idle: Vec<_> = (0..20).map(|_| consumer(&pool, "idle", true)).collect();
-        one.try_grow(40 * MB).unwrap();
-        assert!(one.try_grow(1).is_err(), "half, while it is alone");
-        two.try_grow(20 * MB).unwrap();
-        assert!(two.try_grow(1).is_err(), "half of the half");
-        // Asked for more, the first has to spill; from then on both have the same.
-        one.free();
         one.try_grow(20 * MB).unwrap();
+        one.try_grow(20 * MB).expect_err("half of the half, as two are there");
+        two.try_grow(20 * MB).unwrap();
         assert!(one.try_grow(7 * MB).is_err() && two.try_grow(7 * MB).is_err());
         let merge = consumer(&pool, "merge", false);
         merge.try_grow(40 * MB).unwrap();
@@ -336,15 +365,34 @@ mod tests {
     }
 
     #[test]
+    fn idle_operators_count_up_to_a_few() {
+        let all = Arc::new(GlobalPool::new(usize::MAX));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(all, 240 * MB));
+        let operators: Vec<_> = (0..20).map(|_| consumer(&pool, "operator", true)).collect();
+        let merge = consumer(&pool, "merge", false);
+        merge.try_grow(80 * MB).unwrap();
+        operators[0].try_grow(30 * MB).expect("its first rows");
+        assert!(operators[0].try_grow(1).is_err(), "a quarter of the half");
+        drop(operators);
+        let alone = consumer(&pool, "alone", true);
+        alone.try_grow(MB).unwrap();
+        alone.try_grow(119 * MB).expect("the half");
+        assert!(alone.try_grow(1).is_err());
+    }
+
+    #[test]
     fn rows_between_operators_are_not_told_to_spill() {
         let all = Arc::new(GlobalPool::new(10 * MB));
         let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(Arc::clone(&all), 10 * MB));
         let sort = consumer(&pool, "sort", false);
-        sort.try_grow(10 * MB).unwrap();
+        sort.try_grow(9 * MB).unwrap();
         let exchange = consumer(&pool, "RepartitionExec[0]", true);
-        exchange.try_grow(10 * MB).unwrap();
-        assert!(exchange.try_grow(1).is_err(), "as much again, and no more");
-        assert_eq!((pool.reserved(), all.reserved()), (20 * MB, 10 * MB));
+        exchange.try_grow(PASSING_BYTES_MIN).unwrap();
+        sort.try_grow(1).unwrap();
+        exchange.try_grow(1).unwrap();
+        assert!(sort.try_grow(1).is_err(), "too much lags behind");
+        exchange.shrink(1);
+        sort.try_grow(1).unwrap();
         drop((sort, exchange));
         assert_eq!((pool.reserved(), all.reserved()), (0, 0));
     }
@@ -359,7 +407,7 @@ mod tests {
         let other = consumer(&pool, "other", true);
         other.try_grow(20 * MB).unwrap();
         assert!(other.try_grow(1).is_err(), "the pieces are one, and still hold memory");
-        drop(pieces);
+        drop((whole, pieces));
         assert_eq!((pool.reserved(), all.reserved()), (20 * MB, 20 * MB));
         other.try_grow(20 * MB).unwrap();
     }
@@ -372,6 +420,9 @@ mod tests {
         assert_eq!(Grain::of(45 * MB, 8).partitions, 2);
         assert_eq!(Grain::of(90 * MB, 2).partitions, 2);
         assert_eq!(Grain::of(10 * MB, 8).partitions, 1);
+        assert_eq!(Grain::finest(22 * MB).batch_rows, 256);
+        assert_eq!(Grain::finest(MB).batch_rows, FINEST_BATCH_ROWS);
+        assert_eq!(Grain::finest(10 << 30).batch_rows, BATCH_ROWS.1);
         for megabytes in [16, 22, 45, 90, 400] {
             let grain = Grain::of(megabytes * MB, 8);
             assert!(is_fine(grain.batch_rows), "{grain:?}");
