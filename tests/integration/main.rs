@@ -8,6 +8,7 @@ mod interop;
 mod lakes;
 mod limits;
 mod raw;
+mod rest;
 mod s3;
 // Apart from what it tests, which a benchmark includes.
 #[path = "s3/tests.rs"]
