@@ -4,6 +4,7 @@ mod credentials;
 mod daemon;
 mod faults;
 mod groups;
+mod histories;
 mod interop;
 mod lakes;
 mod limits;

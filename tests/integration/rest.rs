@@ -151,6 +151,9 @@ async fn clients_that_race_lose_nothing() {
 async fn duckdb_attaches_the_catalog() {
     let (_catalogs, daemon) = with_tables().await;
     let Some(seen) = client(&daemon, &["duckdb"]) else { return };
+    if let Some(reason) = seen["skipped"].as_str() {
+        return println!("skipped: {reason}");
+    }
     let sql = daemon.connect("lake").await;
     assert_eq!((&seen["sum"].to_string(), &seen["after"].to_string()), (&"55".into(), &"3055".into()));
     let join = number(&sql, "SELECT count(*) FROM mart.far WHERE month <= 10").await;

@@ -420,3 +420,6 @@ fn ensure_same_columns(base: &TableMetadata, draft: &TableMetadata) -> Result<()
 fn invalid(message: impl Into<String>) -> Error {
     Error::InvalidParameter(message.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn hosts_are_addresses_or_localhost() {
-        for near in ["127.0.0.1:8080", "localhost", "LOCALHOST:80", "[::1]:8080", "::1"] {
+        for near in ["127.0.0.1:8080", "localhost", "LOCALHOST:80", "[::1]:8080", "[::1]"] {
             assert!(names_this_machine(near), "{near}");
         }
         for far in ["", "lake.example:8080", "127.0.0.1.example", "localhost.example:80"] {

@@ -220,8 +220,8 @@ fn decoded(part: &str) -> Option<String> {
     while let [first, after @ ..] = rest {
         rest = after;
         if *first == b'%' {
-            let code = str::from_utf8(after.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(code, 16).ok()?);
+            let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+            bytes.push(u8::try_from(digit(0)? * 16 + digit(1)?).ok()?);
             rest = &after[2..];
         } else {
             bytes.push(*first);
