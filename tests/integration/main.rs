@@ -17,6 +17,7 @@ mod s3_tests;
 mod slt;
 mod smoke;
 mod spill;
+mod steps;
 mod stores;
 mod tpch;
 mod transactions;
