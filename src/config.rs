@@ -23,7 +23,7 @@ pub struct Options {
     /// Address of the Postgres protocol [default: 127.0.0.1:5433]
     #[arg(long, env = "LACUS_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Address of /health and /metrics [default: 127.0.0.1:8080]
+    /// Address of /health, /metrics and the Iceberg REST catalog, /iceberg [default: 127.0.0.1:8080]
     #[arg(long, env = "LACUS_HTTP", value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
     /// Memory that queries may use: bytes, 4GB, or a share such as 60% of the machine or cgroup [default: 60%]

@@ -6,12 +6,14 @@
 //! holds, and what a stranger learns (nothing). How the messages travel is decided in `server::pg`.
 
 mod exchange;
+mod tokens;
 mod users;
 mod verifier;
 
 use std::sync::Arc;
 
 pub use exchange::Exchange;
+pub use tokens::{TOKEN_LIFE, Tokens};
 pub use users::{Users, user_entry};
 pub use verifier::{ITERATIONS_MIN, ScramVerifier};
 

@@ -9,6 +9,7 @@
 mod browse;
 mod change;
 mod commit;
+mod foreign;
 mod group;
 mod reads;
 
@@ -29,6 +30,7 @@ use crate::format::iceberg::{self, Change, TableMetadata};
 use crate::scan::FilesTable;
 
 pub use change::{NewTable, TableTarget};
+pub use foreign::TableCommit;
 pub(super) use group::Queue;
 
 /// One transaction over all catalogs, of which it may change one.

@@ -50,16 +50,16 @@ async fn run(config: Arc<Config>) -> Result<()> {
     let listener = bind(config.listen).await?;
     let http = bind(config.http).await?;
     info!(address = %listener.local_addr()?, catalogs = ?engine.catalogs.names(), "ready for connections");
-    info!(address = %http.local_addr()?, "serving /health and /metrics");
+    info!(address = %http.local_addr()?, "serving /health, /metrics and /iceberg");
     let shutdown = CancellationToken::new();
-    let web = tokio::spawn(http::serve(http, Arc::clone(&engine), shutdown.clone()));
+    let web = tokio::spawn(http::serve(http, Arc::clone(&engine), Arc::clone(&door), shutdown.clone()));
     let clients = tokio::spawn(listener::serve(listener, door, shutdown.clone(), handler(&engine)));
     stopped.await;
     info!(limit = ?config.drain_timeout, "draining");
     shutdown.cancel();
     engine.runtime.drain(config.drain_timeout).await;
     clients.await.map_err(crate::runtime::cpu::from_join)?;
-    web.await.map_err(crate::runtime::cpu::from_join)??;
+    web.await.map_err(crate::runtime::cpu::from_join)?;
     engine.runtime.remove_spill_folder().await;
     info!("stopped");
     Ok(())
@@ -89,7 +89,7 @@ fn door(config: &Config) -> Result<Door> {
     tls::check_exposure(config.listen, &auth, config.insecure)?;
     let tls = match (&config.tls_cert, &config.tls_key) {
         (Some(certificate), Some(key)) => Some(tls::load(certificate, key)?),
-        _ if config.tls_required || !config.listen.ip().is_loopback() => {
+        _ if config.tls_required || !(config.listen.ip().is_loopback() && config.http.ip().is_loopback()) => {
             Some(tls::load_or_create(&config.state_dir)?)
         }
         _ => None,

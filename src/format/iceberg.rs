@@ -25,6 +25,7 @@ mod schema;
 mod stage;
 mod statistics;
 mod transform;
+mod updates;
 
 pub use self::columns::{COMMENT_KEY, arrow_schema, replacement_schema, storable_schema};
 pub use self::hint::publish_hint;
@@ -32,6 +33,7 @@ pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
 pub use self::read::{load, snapshot};
 pub use self::schema::{Field, Nested, Primitive, Schema, Type};
 pub use self::stage::{Change, Definition, Removal, Staged, ensure_rebasable, stage};
+pub use self::updates::{NewIcebergTable, Requirement, Update, apply_updates, begin as begin_table, verify};
 
 #[cfg(test)]
 mod tests;

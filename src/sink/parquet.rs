@@ -69,6 +69,17 @@ enum Coding {
     Plain,
 }
 
+/// The schema with text and bytes as they are plainly: readers that follow the schema kept in a file
+/// (pyarrow 26, and so PyIceberg) cannot filter views. Our own scans ask for views by themselves.
+fn without_views(schema: &SchemaRef) -> Schema {
+    let plain = |field: &FieldRef| match field.data_type() {
+        DataType::Utf8View => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        DataType::BinaryView => Arc::new(field.as_ref().clone().with_data_type(DataType::Binary)),
+        _ => Arc::clone(field),
+    };
+    Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>())
+}
+
 /// One row group of a file to be.
 pub(super) struct EncodedRowGroup {
     pub chunks: Vec<ArrowColumnChunk>,
@@ -89,7 +100,7 @@ impl ParquetEncoder {
         let columns = columns.collect::<Result<_, _>>().map_err(unsupported)?;
         let converted = ArrowSchemaConverter::new().convert(schema).map_err(unsupported)?;
         let mut properties = properties(compression).build();
-        add_encoded_arrow_schema_to_metadata(schema, &mut properties);
+        add_encoded_arrow_schema_to_metadata(&without_views(schema), &mut properties);
         Ok(Self { columns, root: converted.root_schema_ptr(), properties: Arc::new(properties) })
     }
 

@@ -138,10 +138,12 @@ impl Location {
         }
         match (winners.as_slice(), doubt) {
             ([], Some(error)) => Err(error),
-            ([winner], _) => {
-                let late = matches!(create(&Bytes::from_static(b"late")).await, Err(Attempt::Exists));
-                Ok(late && self.read(path).await?.as_ref() == Some(*winner))
-            }
+            ([winner], _) => match create(&Bytes::from_static(b"late")).await {
+                Ok(_) => Ok(false),
+                Err(Attempt::Exists) => Ok(self.read(path).await?.as_ref() == Some(*winner)),
+                // No verdict: a store that is busy at this moment is not one that loses commits.
+                Err(Attempt::Ambiguous(error) | Attempt::Refused(error)) => Err(error),
+            },
             _ => Ok(false),
         }
     }

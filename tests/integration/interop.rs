@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::daemon::{Catalogs, Setup, rows};
 use crate::faults::number;
 
-fn python() -> Option<Command> {
+pub fn python() -> Option<Command> {
     let found = std::env::var_os("LACUS_TEST_PYTHON").filter(|path| !path.is_empty());
     if found.is_none() {
         println!("skipped: LACUS_TEST_PYTHON names no interpreter");

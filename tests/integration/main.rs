@@ -4,10 +4,12 @@ mod credentials;
 mod daemon;
 mod faults;
 mod groups;
+mod histories;
 mod interop;
 mod lakes;
 mod limits;
 mod raw;
+mod rest;
 mod s3;
 // Apart from what it tests, which a benchmark includes.
 #[path = "s3/tests.rs"]
@@ -15,6 +17,7 @@ mod s3_tests;
 mod slt;
 mod smoke;
 mod spill;
+mod steps;
 mod stores;
 mod tpch;
 mod transactions;

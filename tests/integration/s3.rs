@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -92,9 +92,35 @@ impl Drop for S3Server {
     }
 }
 
+/// What happens at one PUT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtPut {
+    /// From then on nothing is done and nothing is answered, this PUT included.
+    Freeze,
+    /// This PUT is done; then as above.
+    FreezeAfter,
+    /// This PUT is done, but the connection is closed instead of an answer.
+    Lose,
+    /// This PUT is refused with 503.
+    Refuse,
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone)]
+struct Traced {
+    began: Instant,
+    ended: Instant,
+    name: String,
+}
+
 /// What goes wrong, and what was seen. All of it may be changed while requests run.
 #[derive(Default)]
 pub struct Faults {
+    /// PUTs that are still to come until something happens.
+    planned: Mutex<Option<(usize, AtPut)>>,
+    frozen: tokio::sync::watch::Sender<bool>,
+    /// Begin, end and name of each request since the trace began.
+    trace: Mutex<Option<Vec<Traced>>>,
     refused: AtomicUsize,
     refused_every: AtomicUsize,
     cut: AtomicUsize,
@@ -137,8 +163,48 @@ impl Faults {
         self.forgets.store(yes, Ordering::SeqCst);
     }
 
+    /// Lets something happen at the `n`-th PUT from now, 1 being the next.
+    pub fn at_put(&self, n: usize, what: AtPut) {
+        *self.planned.lock().unwrap() = Some((n, what));
+    }
+
+    /// Whether what was planned has not happened yet.
+    pub fn is_planned(&self) -> bool {
+        self.planned.lock().unwrap().is_some()
+    }
+
+    /// Resolves when the server is frozen.
+    pub async fn frozen(&self) {
+        self.frozen.subscribe().wait_for(|frozen| *frozen).await.expect("the server is there");
+    }
+
+    /// Takes requests again; those that came meanwhile are never done.
+    pub fn thaw(&self) {
+        *self.planned.lock().unwrap() = None;
+        self.frozen.send_replace(false);
+    }
+
+    /// Waits while the server is frozen; returns whether it was.
+    async fn stand_still(&self) -> bool {
+        let mut frozen = self.frozen.subscribe();
+        let was_frozen = *frozen.borrow_and_update();
+        frozen.wait_for(|frozen| !frozen).await.expect("the server is there");
+        was_frozen
+    }
+
+    /// Counts a PUT; returns what is to happen at it.
+    fn count_put(&self) -> Option<AtPut> {
+        let mut planned = self.planned.lock().unwrap();
+        let (left, what) = planned.as_mut()?;
+        *left -= 1;
+        let what = (*left == 0).then_some(*what)?;
+        *planned = None;
+        Some(what)
+    }
+
     /// Ends all faults.
     pub fn clear(&self) {
+        self.thaw();
         self.refuse_next(0);
         self.refuse_every(0);
         self.cut_next(0);
@@ -150,6 +216,36 @@ impl Faults {
     /// Requests so far, refused ones included.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Notes requests from now on; each takes 40 ms, so that those that are sent together overlap.
+    pub fn begin_trace(&self) {
+        self.delay(Duration::from_millis(40));
+        *self.trace.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// The requests since the trace began, by round trip: those of one were under way together.
+    pub fn end_trace(&self) -> Vec<String> {
+        self.delay(Duration::ZERO);
+        let mut traced = self.trace.lock().unwrap().take().unwrap_or_default();
+        traced.sort_by_key(|request| request.began);
+        let mut trips: Vec<(Instant, String)> = Vec::new();
+        for Traced { began, ended, name } in traced {
+            match trips.last_mut().filter(|(until, _)| began < *until) {
+                Some((until, names)) => {
+                    *until = ended.min(*until);
+                    *names += &format!(" + {name}");
+                }
+                None => trips.push((ended, name)),
+            }
+        }
+        trips.into_iter().map(|(_, names)| names).collect()
+    }
+
+    fn note(&self, began: Instant, name: String) {
+        if let Some(trace) = self.trace.lock().unwrap().as_mut() {
+            trace.push(Traced { began, ended: Instant::now(), name });
+        }
     }
 
     /// The most requests that were under way at once.
@@ -198,6 +294,7 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     let faults = &front.faults;
     let _under_way = faults.begin();
+    let (began, name) = (Instant::now(), format!("{} {}", request.method(), request.uri().path()));
     let number = faults.requests.fetch_add(1, Ordering::SeqCst) + 1;
     tokio::time::sleep(Duration::from_millis(faults.delay_ms.load(Ordering::SeqCst))).await;
     if take(&faults.cut) {
@@ -205,15 +302,36 @@ async fn answer(
         return Ok(StatusCode::OK.into_response());
     }
     if faults.refuses(number) {
-        let body = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
-        return Ok((StatusCode::SERVICE_UNAVAILABLE, body).into_response());
+        return Ok(busy());
     }
-    let is_lost = request.method() == Method::PUT && take(&faults.lost);
+    let is_put = request.method() == Method::PUT;
+    let planned = if is_put { faults.count_put() } else { None };
+    if planned == Some(AtPut::Freeze) {
+        faults.frozen.send_replace(true);
+    }
+    if faults.stand_still().await {
+        scissors.cut();
+        return Ok(StatusCode::OK.into_response());
+    }
+    if planned == Some(AtPut::Refuse) {
+        return Ok(busy());
+    }
+    let is_lost = is_put && take(&faults.lost) || planned == Some(AtPut::Lose);
     let response = front.serve(request).await;
-    if is_lost {
+    faults.note(began, name);
+    if planned == Some(AtPut::FreezeAfter) {
+        faults.frozen.send_replace(true);
+    }
+    // What was done while others froze is not answered either.
+    if is_lost || faults.stand_still().await {
         scissors.cut();
     }
     Ok(response)
+}
+
+fn busy() -> Response {
+    let body = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
 }
 
 impl Front {

@@ -372,20 +372,20 @@ impl Transaction {
     }
 
     /// Makes a changed view the transaction's own.
-    fn keep(&self, view: LakeView) -> Result<()> {
+    pub(super) fn keep(&self, view: LakeView) -> Result<()> {
         lock(&self.views).insert(view.lake.name.clone(), view);
         Ok(())
     }
 }
 
 impl LakeView {
-    fn add(&mut self, operation: Operation) {
+    pub(super) fn add(&mut self, operation: Operation) {
         Arc::make_mut(&mut self.state).change(&operation);
         self.operations.push(operation);
     }
 
     /// Notes what the transaction relies upon, where that is not its own work.
-    fn depend(&mut self, dependency: Dependency) {
+    pub(super) fn depend(&mut self, dependency: Dependency) {
         let own = match &dependency {
             Dependency::Schema { schema } => {
                 !self.base.schemas.get(schema).is_some_and(|schema| schema.created)
@@ -404,7 +404,7 @@ impl LakeView {
     }
 
     /// What a new relation needs: its schema, and a free name or the one that it replaces.
-    fn depend_for_new(&mut self, schema: &str, name: &str, existing: Option<&RelationState>) {
+    pub(super) fn depend_for_new(&mut self, schema: &str, name: &str, existing: Option<&RelationState>) {
         self.depend(Dependency::Schema { schema: schema.to_owned() });
         self.depend(match existing {
             Some(relation) => relied(schema, name, relation),
@@ -416,11 +416,16 @@ impl LakeView {
 /// A record with a new id and folder.
 fn fresh(schema: &str, name: &str, comment: Option<String>) -> TableRecord {
     let id = uuid::Uuid::new_v4().to_string();
+    let directory = directory(schema, name, &id);
+    TableRecord { id, directory, metadata: String::new(), comment }
+}
+
+/// The folder of a table that is made under this name.
+pub(super) fn directory(schema: &str, name: &str, id: &str) -> String {
     let safe = |text: &str| {
         text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect::<String>()
     };
-    let directory = format!("_lacus/tables/{}.{}-{}", safe(schema), safe(name), &id[..8]);
-    TableRecord { id, directory, metadata: String::new(), comment }
+    format!("_lacus/tables/{}.{}-{}", safe(schema), safe(name), &id[..8])
 }
 
 /// The dependency on a relation that exists, at whichever version.
@@ -440,6 +445,6 @@ pub(super) fn relative(location: &Location, url: &str) -> Result<String> {
     path.map(str::to_owned).ok_or_else(|| Error::Internal(format!("\"{url}\" lies outside of the lake")))
 }
 
-fn exists(name: &str) -> Error {
+pub(super) fn exists(name: &str) -> Error {
     Error::AlreadyExists { kind: "relation", name: name.to_owned() }
 }

@@ -152,7 +152,7 @@ impl<'a> Ids<'a> {
 }
 
 /// The primitive type that stores an Arrow type that is not nested.
-fn primitive(data_type: &DataType) -> Option<Primitive> {
+pub(super) fn primitive(data_type: &DataType) -> Option<Primitive> {
     Some(match data_type {
         DataType::Boolean => Primitive::Boolean,
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 => {

@@ -37,6 +37,16 @@ impl ManifestFile {
         self.added_files + self.existing_files
     }
 
+    /// Whether another list speaks of the same manifest, and says the same of what is in it.
+    pub fn is(&self, other: &Self) -> bool {
+        let counts = |one: &Self| {
+            [one.added_files, one.existing_files, one.deleted_files, one.added_rows, one.existing_rows]
+        };
+        (&self.url, self.length, self.spec_id, self.content, self.sequence_number)
+            == (&other.url, other.length, other.spec_id, other.content, other.sequence_number)
+            && counts(self) == counts(other)
+    }
+
     pub fn live_rows(&self) -> i64 {
         self.added_rows + self.existing_rows
     }

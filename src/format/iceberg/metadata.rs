@@ -163,7 +163,7 @@ impl TableMetadata {
     }
 
     /// Whether the ids that it names exist, on which the accessors rely.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         self.schema(self.current_schema_id).ok_or("its current schema is missing")?;
         self.spec(self.default_spec_id).ok_or("its default partition spec is missing")?;
         match self.current_snapshot_id.filter(|id| *id != -1) {

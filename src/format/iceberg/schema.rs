@@ -2,6 +2,7 @@
 //!
 //! Source: <https://iceberg.apache.org/spec/#schemas-and-data-types>
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -93,6 +94,22 @@ impl Schema {
     /// Returns the primitive type of the field with this id, top-level or within structs.
     pub fn primitive(&self, id: i32) -> Option<Primitive> {
         primitive_of(&self.fields, id)
+    }
+
+    /// Whether it says the same as another, whatever the numbers of both.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.fields == other.fields && self.rest == other.rest
+    }
+
+    /// Gives the columns that identify a row their new ids; `None` where one has none.
+    pub(super) fn renumber_identifiers(&mut self, ids: &HashMap<i32, i32>) -> Option<()> {
+        if let Some(Value::Array(identifiers)) = self.rest.get_mut("identifier-field-ids") {
+            for identifier in identifiers {
+                let old = i32::try_from(identifier.as_i64()?).ok()?;
+                *identifier = Value::from(*ids.get(&old)?);
+            }
+        }
+        Some(())
     }
 
     /// Returns the largest field id, nested ones included.

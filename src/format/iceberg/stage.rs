@@ -20,11 +20,13 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use uuid::Uuid;
 
+pub(super) use self::definition::PROPERTIES;
 use self::pending::Pending;
 pub use self::rebase::ensure_rebasable;
 use super::metadata::TableSnapshot;
 use super::metadata::{COMMENT_PROPERTY, MAIN, MetadataLog, Reference, SnapshotLog, TableMetadata};
 use super::read;
+use super::updates::{Update, apply_updates};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
 use crate::format::partition::PartitionField;
@@ -54,6 +56,8 @@ pub enum Change {
         column: String,
         comment: Option<String>,
     },
+    /// What another engine made of the table; makes one where there is none. Goes with no other change.
+    Updates(Vec<Update>),
 }
 
 /// What `CREATE TABLE` says.
@@ -137,6 +141,9 @@ fn draft(
             (Change::Create(_), Some(_)) => {
                 return Err(Error::AlreadyExists { kind: "table", name: table.name() });
             }
+            (Change::Updates(updates), _) => {
+                draft = Some(apply_updates(draft.as_ref(), &table.url(), &updates)?);
+            }
             (_, None) => return Err(Error::TableNotFound(table.name())),
             (change, Some(draft)) => apply(draft, &mut pending, change)?,
         }
@@ -147,7 +154,7 @@ fn draft(
 
 fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Result<()> {
     match change {
-        Change::Create(_) => unreachable!("a table that exists is not created"),
+        Change::Create(_) | Change::Updates(_) => unreachable!("these make a draft, they change none"),
         Change::Replace(definition) => {
             definition::replace(draft, &definition)?;
             pending.remove_all();

@@ -1,16 +1,21 @@
-//! The HTTP port: `/health` and `/metrics`.
+//! The HTTP port: `/health` and `/metrics` for whoever reaches it, and the Iceberg REST catalog under
+//! `/iceberg` for those whom the door lets in.
+
+mod connection;
+mod iceberg;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{any, get};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::iceberg::RestCatalog;
+use super::pg::startup::Door;
 use crate::engine::Engine;
-use crate::error::Result;
 
 /// What the handlers see.
 #[derive(Clone)]
@@ -19,16 +24,16 @@ struct Shared {
     shutdown: CancellationToken,
 }
 
-/// Answers until `shutdown` fires.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, engine: Arc<Engine>, shutdown: CancellationToken) -> Result<()> {
+/// Answers until `shutdown` fires; requests that are under way then are answered.
+pub async fn serve(listener: TcpListener, engine: Arc<Engine>, door: Arc<Door>, shutdown: CancellationToken) {
+    let rest = Arc::new(RestCatalog::new(Arc::clone(&engine), Arc::clone(&door)));
     let shared = Shared { engine, shutdown: shutdown.clone() };
-    let router =
-        Router::new().route("/health", get(health)).route("/metrics", get(metrics)).with_state(shared);
-    let ended = shutdown.cancelled_owned();
-    Ok(axum::serve(listener, router).with_graceful_shutdown(ended).await?)
+    let router = Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(shared)
+        .route("/iceberg/{*path}", any(iceberg::answer).with_state(rest));
+    connection::serve(listener, &door, router, shutdown).await;
 }
 
 /// 200 while statements are taken, 503 while the daemon drains.

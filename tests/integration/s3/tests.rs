@@ -107,6 +107,13 @@ async fn the_probe_tells_stores_apart() {
     faults.clear();
     faults.refuse_next(8);
     assert!(location.probe_create_race(&location.child("_lacus")).await.is_err());
+    // The ninth create, after the race, is what is refused: that says nothing of the store.
+    for what in [AtPut::Refuse, AtPut::Lose] {
+        faults.at_put(9, what);
+        let verdict = location.probe_create_race(&location.child("_lacus")).await;
+        assert!(!matches!(verdict, Ok(false)), "{what:?}");
+        assert!(!faults.is_planned());
+    }
 }
 
 #[tokio::test]

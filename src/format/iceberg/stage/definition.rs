@@ -14,7 +14,7 @@ use crate::format::iceberg::schema::Schema;
 use crate::format::partition::{PartitionField, Transform};
 
 /// What every table tells other writers about how we write.
-const PROPERTIES: [(&str, &str); 4] = [
+pub(in super::super) const PROPERTIES: [(&str, &str); 4] = [
     ("write.parquet.compression-codec", "zstd"),
     ("write.delete.mode", "copy-on-write"),
     ("write.update.mode", "copy-on-write"),

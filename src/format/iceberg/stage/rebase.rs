@@ -33,7 +33,10 @@ pub async fn ensure_rebasable(
 ) -> Result<()> {
     let table = Table { location, dir: table_dir };
     let conflict = || Error::table_conflict(&table.name());
-    let redefines = changes.iter().any(|change| matches!(change, Change::Create(_) | Change::Replace(_)));
+    // What another engine relied upon is for its own requirements to say, against the newest version.
+    let redefines = changes
+        .iter()
+        .any(|change| matches!(change, Change::Create(_) | Change::Replace(_) | Change::Updates(_)));
     if redefines || !same_shape(base, current) {
         return Err(conflict());
     }
