@@ -17,6 +17,7 @@ mod bound;
 mod cache;
 mod columns;
 mod hint;
+mod inspect;
 mod manifest;
 mod manifest_list;
 mod metadata;
@@ -28,6 +29,7 @@ mod transform;
 
 pub use self::columns::{COMMENT_KEY, arrow_schema, replacement_schema, storable_schema};
 pub use self::hint::publish_hint;
+pub use self::inspect::Inspection;
 pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
 pub use self::read::{load, snapshot};
 pub use self::schema::{Field, Nested, Primitive, Schema, Type};
