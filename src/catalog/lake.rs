@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, OnceCell};
 use tracing::{info, warn};
 
+use super::history::History;
 use super::log::{Log, LogEntry};
 use super::state::LakeState;
 use super::transaction::Queue;
@@ -44,6 +45,7 @@ pub struct Lake {
     writable: OnceCell<Option<String>>,
     /// Transactions of this process that wait to be committed.
     pub(super) queue: Queue,
+    pub(super) past: History,
 }
 
 /// How far the last reads of the log reach.
@@ -83,6 +85,7 @@ impl Lake {
             arrivals: AtomicU64::new(0),
             writable: OnceCell::new(),
             queue: Queue::new(group_max),
+            past: History::default(),
         }
     }
 
@@ -116,7 +119,7 @@ impl Lake {
         let covers = self.arrivals.load(Ordering::SeqCst);
         let mut state = self.current();
         if !refreshed.loaded {
-            state = Arc::new(self.load_checkpoint().await?);
+            state = Arc::new(self.load_checkpoint(u64::MAX).await?);
         }
         let mut newest = None;
         while let Some(entry) = log.read(newest.as_ref().unwrap_or(&*state).version + 1).await? {
@@ -215,11 +218,21 @@ impl Lake {
         }
     }
 
-    /// Reads the newest checkpoint that can be read; the empty state without one.
-    async fn load_checkpoint(&self) -> Result<LakeState> {
+    /// An entry of the log that is known to be there.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotTooOld`] when it is gone.
+    pub(super) async fn entry(&self, version: u64) -> Result<LogEntry> {
+        let gone = || Error::SnapshotTooOld(format!("version {version} of \"{}\" is gone", self.name));
+        self.log()?.read(version).await?.ok_or_else(gone)
+    }
+
+    /// Reads the newest checkpoint up to a version that can be read; the empty state without one.
+    pub(super) async fn load_checkpoint(&self, until: u64) -> Result<LakeState> {
         let (_, mut files) = self.location.list_children(&self.location.child("_lacus/ckpt")).await?;
         files.sort_by(|a, b| b.location.cmp(&a.location));
-        for file in files {
+        let last = format!("{until:020}.json");
+        for file in files.into_iter().filter(|file| file.location.filename() <= Some(&last)) {
             let Some(bytes) = self.location.read(&file.location).await? else { continue };
             match serde_json::from_slice(&bytes) {
                 Ok(state) => return Ok(state),

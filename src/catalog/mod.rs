@@ -8,6 +8,7 @@ pub mod declared;
 pub mod definition;
 pub mod discovery;
 pub mod files_function;
+pub mod history;
 pub mod lake;
 pub mod log;
 pub mod open;

@@ -10,6 +10,7 @@ mod browse;
 mod change;
 mod commit;
 mod group;
+mod past;
 mod reads;
 
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ pub struct Transaction {
     user: String,
     temporary: Arc<Temporary>,
     views: Mutex<HashMap<String, LakeView>>,
+    /// The moment that it sees, if that is not now.
+    moment: Mutex<Option<past::Moment>>,
     /// Open tables as they were first seen.
     pinned: Mutex<HashMap<(String, String, String), Arc<FilesTable>>>,
     /// Whether a commit checks what was read.
@@ -89,6 +92,7 @@ impl Transaction {
             user,
             temporary,
             views: Mutex::default(),
+            moment: Mutex::default(),
             pinned: Mutex::default(),
             checks_reads: AtomicBool::new(false),
             reads: Mutex::default(),
@@ -168,6 +172,11 @@ impl Transaction {
             return Ok(Some(Arc::clone(pinned)));
         }
         let Some(set) = self.catalogs.open_table(lake, schema, name).await? else { return Ok(None) };
+        if self.is_past() {
+            let name = format!("{schema}.{name}");
+            let message = format!("table \"{name}\" is made of open files, which have no past");
+            return Err(Error::Unsupported(message));
+        }
         let snapshot = self.catalogs.files.snapshot(&self.catalogs.state, &lake.location, &set).await?;
         let table = Arc::new(FilesTable::new(Arc::new(snapshot)));
         Ok(Some(Arc::clone(lock(&self.pinned).entry(key).or_insert(table))))
@@ -213,7 +222,14 @@ impl Transaction {
             return Ok(Arc::clone(&written.metadata));
         }
         let location = &view.lake.location;
-        iceberg::load(location, &format!("{}{}", location.url, table.metadata)).await
+        let loaded = iceberg::load(location, &format!("{}{}", location.url, table.metadata)).await;
+        match loaded {
+            Err(Error::FileNotFound(_)) if self.is_past() => Err(Error::SnapshotTooOld(format!(
+                "the files of a table at version {} of catalog \"{}\" are gone",
+                view.base.version, view.lake.name
+            ))),
+            loaded => loaded,
+        }
     }
 
     /// The transaction's view of a lake; the first question pins it.
@@ -221,7 +237,8 @@ impl Transaction {
         if let Some(view) = lock(&self.views).get(&lake.name) {
             return Ok(view.clone());
         }
-        let fresh = LakeView::unchanged(Arc::clone(lake), lake.refresh().await?);
+        let base = self.base_of(lake, lake.refresh().await?).await?;
+        let fresh = LakeView::unchanged(Arc::clone(lake), base);
         Ok(lock(&self.views).entry(lake.name.clone()).or_insert(fresh).clone())
     }
 
@@ -240,6 +257,7 @@ impl Transaction {
             let message = "a transaction can change one catalog only".to_owned();
             return Err(Error::Unsupported(message));
         }
+        self.refuse_past(catalog)?;
         lake.ensure_writable().await?;
         self.view(lake).await
     }

@@ -10,6 +10,7 @@ mod explain;
 mod modify;
 mod session;
 mod transaction;
+mod version;
 
 pub(super) use create::refuse_options;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart};
@@ -17,6 +18,8 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+pub use version::Moment;
 
 use super::statement::{CommentOn, Export, Insert, Name, Parsed, RelationWord, Statement};
 use crate::error::{Error, Result};
@@ -33,7 +36,7 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
         .tokenize_with_location()
         .map_err(|error| syntax(sql, &error.message, Some(error.location)))?;
     let mut statements = Vec::new();
-    for tokens in split(tokens) {
+    for tokens in split(version::mark(sql, tokens).map_err(|error| locate(sql, error))?) {
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { continue };
         let (from, to) = (offset(sql, first.span.start), offset(sql, last.span.end));
         let text = sql.get(from..to).unwrap_or(sql).trim();

@@ -144,6 +144,8 @@ pub enum Error {
     InvalidTable { path: String, reason: String },
     #[error("file \"{0}\" does not exist")]
     FileNotFound(String),
+    #[error("{0}")]
+    SnapshotTooOld(String),
     #[error("bad value in a data file: {0}")]
     BadData(String),
     #[error("configuration: {0}")]
@@ -242,6 +244,7 @@ impl Error {
             Self::CorruptFile { .. } => "58P01",
             Self::InvalidTable { .. } => "42P16",
             Self::FileNotFound(_) => "58P01",
+            Self::SnapshotTooOld(_) => "72000",
             Self::BadData(_) => "22P04",
             Self::Config(_) => "F0000",
             Self::Internal(_) => "XX000",

@@ -7,6 +7,7 @@ mod groups;
 mod interop;
 mod lakes;
 mod limits;
+mod past;
 mod raw;
 mod s3;
 // Apart from what it tests, which a benchmark includes.

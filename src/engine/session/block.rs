@@ -396,7 +396,10 @@ impl Session {
     /// The transaction that a statement runs in, and whether it ends with the statement.
     pub(in crate::engine) fn transaction(&self) -> (Arc<Transaction>, bool) {
         match self.work() {
-            Some(work) => (Arc::clone(&work.transaction), false),
+            Some(work) => {
+                self.look_back(&work.transaction);
+                (Arc::clone(&work.transaction), false)
+            }
             None => (self.new_transaction(), true),
         }
     }
@@ -413,6 +416,11 @@ impl Session {
         if let Block::Implicit(work) | Block::Explicit(work) = &mut self.block {
             query.clone_into(&mut work.query);
         }
+    }
+
+    /// Whether a statement of the block under way has read or changed something.
+    pub(super) fn has_queried(&self) -> bool {
+        self.work().is_some_and(|work| work.queried)
     }
 
     fn work(&self) -> Option<&Work> {
@@ -436,6 +444,7 @@ impl Session {
         let catalogs = Arc::clone(&self.engine.catalogs);
         let transaction = Transaction::begin(catalogs, self.user.clone(), Arc::clone(&self.temporary));
         transaction.check_reads(self.settings.text("transaction_isolation") == SERIALIZABLE);
+        self.look_back(&transaction);
         Arc::new(transaction)
     }
 
