@@ -10,6 +10,7 @@ mod browse;
 mod change;
 mod commit;
 mod group;
+mod inspect;
 mod past;
 mod reads;
 
@@ -142,6 +143,9 @@ impl Transaction {
                 return Ok(Some(Found::Table(self.managed(&view, table).await?)));
             }
             None => {}
+        }
+        if let Some(rows) = self.inspected(&view, schema, name).await? {
+            return Ok(Some(Found::Table(rows)));
         }
         Ok(self.open(lake, schema, name).await?.map(|table| Found::Table(table)))
     }
