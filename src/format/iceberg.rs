@@ -15,6 +15,7 @@
 mod avro;
 mod bound;
 mod cache;
+mod changes;
 mod columns;
 mod hint;
 mod inspect;
@@ -27,13 +28,14 @@ mod stage;
 mod statistics;
 mod transform;
 
+pub use self::changes::{RowChange, changes};
 pub use self::columns::{COMMENT_KEY, arrow_schema, replacement_schema, storable_schema};
 pub use self::hint::publish_hint;
 pub use self::inspect::Inspection;
 pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
 pub use self::read::{load, snapshot};
 pub use self::schema::{Field, Nested, Primitive, Schema, Type};
-pub use self::stage::{Change, Definition, Removal, Staged, ensure_rebasable, stage};
+pub use self::stage::{Change, Definition, Exchange, Removal, Staged, ensure_rebasable, stage};
 
 #[cfg(test)]
 mod tests;

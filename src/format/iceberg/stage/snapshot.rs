@@ -15,6 +15,7 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 use super::Table;
+use super::exchange::Adopted;
 use super::pending::Pending;
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
@@ -55,10 +56,11 @@ pub(super) async fn build(
     if pending.removes() {
         kept = next.without(kept, &pending).await?;
     }
-    if pending.add.is_empty() && next.manifests.is_empty() {
+    if pending.add.is_empty() && pending.adopt.is_empty() && next.manifests.is_empty() {
         return Ok(None);
     }
     next.add(pending.add)?;
+    next.adopt(pending.adopt)?;
     let merged = next.merge(kept).await?;
     next.manifests.extend(merged);
     Ok(Some(next.finish()))
@@ -190,6 +192,25 @@ impl<'a> Next<'a> {
         entries
             .chunks(FILES_PER_MANIFEST_MAX)
             .try_for_each(|entries| self.write(self.draft.default_spec_id, entries))
+    }
+
+    /// Makes manifests of files that another version has.
+    fn adopt(&mut self, files: Vec<Adopted>) -> Result<()> {
+        let mut entries: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
+        for Adopted { spec_id, file, .. } in files {
+            self.tally.added.include(&file);
+            self.tally.partitions.insert((spec_id, file.partition.clone()));
+            entries.entry(spec_id).or_default().push(Entry {
+                status: Status::Added,
+                snapshot_id: Some(self.snapshot_id),
+                sequence_number: None,
+                file_sequence_number: None,
+                file,
+            });
+        }
+        entries.iter().try_for_each(|(spec_id, entries)| {
+            entries.chunks(FILES_PER_MANIFEST_MAX).try_for_each(|entries| self.write(*spec_id, entries))
+        })
     }
 
     /// Merges the small ones of `manifests`, if they are many, and returns the others.
