@@ -180,6 +180,12 @@ pub enum Dependency {
         id: String,
         metadata: Option<String>,
     },
+    /// No table of this id is in the lake, under whatever name.
+    Gone {
+        schema: String,
+        name: String,
+        id: String,
+    },
     /// The view still exists; with `sql`, with exactly this query.
     View {
         schema: String,

@@ -124,6 +124,7 @@ impl LakeState {
                     table.id == *id && metadata.as_ref().is_none_or(|metadata| table.metadata == *metadata)
                 })
             }
+            Dependency::Gone { id, .. } => self.table_by_id(id).is_none(),
             Dependency::View { schema, name, sql } => match self.relation(schema, name) {
                 Some(RelationState::View(view)) => sql.as_ref().is_none_or(|sql| view.sql == *sql),
                 _ => false,
@@ -179,6 +180,7 @@ impl Dependency {
             }
             Self::Absent { schema, name }
             | Self::Table { schema, name, .. }
+            | Self::Gone { schema, name, .. }
             | Self::View { schema, name, .. } => (schema, Some(name)),
         }
     }

@@ -13,6 +13,7 @@ mod group;
 mod inspect;
 mod past;
 mod reads;
+mod restore;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -32,6 +33,7 @@ use crate::scan::FilesTable;
 
 pub use change::{NewTable, TableTarget};
 pub(super) use group::Queue;
+pub use restore::TableChanges;
 
 /// One transaction over all catalogs, of which it may change one.
 #[derive(Debug)]

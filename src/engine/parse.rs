@@ -8,6 +8,7 @@
 mod create;
 mod explain;
 mod modify;
+mod restore;
 mod session;
 mod transaction;
 mod version;
@@ -104,9 +105,11 @@ impl Source<'_> {
             (Keyword::DEALLOCATE, _) => self.deallocate(),
             (Keyword::DISCARD, _) => self.discard(),
             (Keyword::TABLE, _) => self.table(),
+            (Keyword::ALTER, _) if self.is_restore() => self.restore(),
             (Keyword::ALTER, _) => self.alter(),
             (Keyword::CALL, _) => self.call(),
             (Keyword::MERGE, _) => self.merge(None),
+            (_, "undrop") => self.undrop(),
             _ => self.standard(),
         }
     }
@@ -369,6 +372,17 @@ fn schema_of(name: &ObjectName) -> Result<(Option<String>, String)> {
         None => Ok((name.schema, name.name)),
         Some(_) => Err(Error::Syntax { message: "improper schema name".to_owned(), position: None }),
     }
+}
+
+/// A relation's name in a text of its own, as functions take it.
+///
+/// # Errors
+/// [`Error::Syntax`] for what is no name.
+pub fn name_in(text: &str) -> Result<Name> {
+    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).map_err(Error::from)?;
+    let name = parser.parse_object_name(false).map_err(Error::from)?;
+    parser.expect_token(&Token::EOF).map_err(Error::from)?;
+    name_of(&name)
 }
 
 fn parts_of(name: &ObjectName) -> Result<Vec<String>> {

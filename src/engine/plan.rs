@@ -4,6 +4,7 @@
 //! DataFusion plans it; nothing is looked up behind its back. Files that the query names must lie
 //! under a root that the configuration allows. What is planned can only read.
 
+mod changes;
 mod context;
 mod file_call;
 mod parameters;
@@ -121,6 +122,7 @@ impl Planner {
         let mut statement = ast::Statement::Query(Box::new(query));
         let mut tables = Tables::new(&self.state);
         self.past(&mut statement, &mut tables, depth).await?;
+        self.changes(&mut statement, &mut tables, depth).await?;
         let types = parameters::with_casts(&self.state, &statement, parameters);
         dialect::check(&statement)?;
         dialect::rewrite(&mut statement);

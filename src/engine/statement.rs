@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::ast;
 
+use super::parse::Moment;
 use crate::catalog::temporary::OnCommit;
 
 /// A relation's name as it was written, unquoted parts in lower case.
@@ -91,6 +92,17 @@ pub enum Statement {
         kind: RelationWord,
         names: Vec<Name>,
         if_exists: bool,
+    },
+    /// Gives a table the rows and columns that it had.
+    Restore {
+        name: Name,
+        to: Box<Moment>,
+        if_exists: bool,
+    },
+    /// Brings a dropped table back, under another name if one is given.
+    Undrop {
+        name: Name,
+        to: Option<String>,
     },
     Comment {
         on: CommentOn,
@@ -320,11 +332,13 @@ impl Statement {
             Self::Insert(_) => "INSERT",
             Self::Modify(modify) => modify.word,
             Self::Truncate { .. } => "TRUNCATE TABLE",
-            Self::Rename { kind: RelationWord::Table, .. }
+            Self::Restore { .. }
+            | Self::Rename { kind: RelationWord::Table, .. }
             | Self::SetSchema { kind: RelationWord::Table, .. } => "ALTER TABLE",
             Self::Rename { .. } | Self::SetSchema { .. } => "ALTER VIEW",
             Self::Drop { kind: RelationWord::Table, .. } => "DROP TABLE",
             Self::Drop { .. } => "DROP VIEW",
+            Self::Undrop { .. } => "UNDROP TABLE",
             Self::Comment { .. } => "COMMENT",
             Self::Export(_) => "COPY",
             Self::Prepare { .. } => "PREPARE",
@@ -360,6 +374,8 @@ impl Statement {
                 | Self::Rename { .. }
                 | Self::SetSchema { .. }
                 | Self::Drop { .. }
+                | Self::Restore { .. }
+                | Self::Undrop { .. }
                 | Self::Comment { .. }
                 | Self::Export(_)
         )

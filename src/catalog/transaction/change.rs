@@ -209,8 +209,10 @@ impl Transaction {
                 metadata: None,
             });
         }
+        // A table that this transaction brought back is its own, as a new one is.
+        let is_own = is_new || view.base.table_by_id(&record.id).is_none();
         let written = view.written.entry(record.id.clone()).or_insert_with(|| Written {
-            base: (!is_new).then(|| record.metadata.clone()),
+            base: (!is_own).then(|| record.metadata.clone()),
             metadata: Arc::clone(&staged.metadata),
             changes: Vec::new(),
         });
@@ -345,7 +347,7 @@ impl Transaction {
     }
 
     /// A relation of the log, of the wanted kind.
-    async fn existing(
+    pub(super) async fn existing(
         &self,
         catalog: &str,
         schema: &str,
@@ -372,20 +374,20 @@ impl Transaction {
     }
 
     /// Makes a changed view the transaction's own.
-    fn keep(&self, view: LakeView) -> Result<()> {
+    pub(super) fn keep(&self, view: LakeView) -> Result<()> {
         lock(&self.views).insert(view.lake.name.clone(), view);
         Ok(())
     }
 }
 
 impl LakeView {
-    fn add(&mut self, operation: Operation) {
+    pub(super) fn add(&mut self, operation: Operation) {
         Arc::make_mut(&mut self.state).change(&operation);
         self.operations.push(operation);
     }
 
     /// Notes what the transaction relies upon, where that is not its own work.
-    fn depend(&mut self, dependency: Dependency) {
+    pub(super) fn depend(&mut self, dependency: Dependency) {
         let own = match &dependency {
             Dependency::Schema { schema } => {
                 !self.base.schemas.get(schema).is_some_and(|schema| schema.created)
@@ -396,6 +398,7 @@ impl LakeView {
             Dependency::Table { schema, name, id, .. } => {
                 self.base.table(schema, name).is_none_or(|table| table.id != *id)
             }
+            Dependency::Gone { id, .. } => self.base.table_by_id(id).is_some(),
             Dependency::View { schema, name, .. } => self.base.relation(schema, name).is_none(),
         };
         if !own && !self.dependencies.contains(&dependency) {
@@ -404,7 +407,7 @@ impl LakeView {
     }
 
     /// What a new relation needs: its schema, and a free name or the one that it replaces.
-    fn depend_for_new(&mut self, schema: &str, name: &str, existing: Option<&RelationState>) {
+    pub(super) fn depend_for_new(&mut self, schema: &str, name: &str, existing: Option<&RelationState>) {
         self.depend(Dependency::Schema { schema: schema.to_owned() });
         self.depend(match existing {
             Some(relation) => relied(schema, name, relation),
@@ -424,7 +427,7 @@ fn fresh(schema: &str, name: &str, comment: Option<String>) -> TableRecord {
 }
 
 /// The dependency on a relation that exists, at whichever version.
-fn relied(schema: &str, name: &str, relation: &RelationState) -> Dependency {
+pub(super) fn relied(schema: &str, name: &str, relation: &RelationState) -> Dependency {
     let (schema, name) = (schema.to_owned(), name.to_owned());
     match relation {
         RelationState::Table(table) => {
@@ -440,6 +443,6 @@ pub(super) fn relative(location: &Location, url: &str) -> Result<String> {
     path.map(str::to_owned).ok_or_else(|| Error::Internal(format!("\"{url}\" lies outside of the lake")))
 }
 
-fn exists(name: &str) -> Error {
+pub(super) fn exists(name: &str) -> Error {
     Error::AlreadyExists { kind: "relation", name: name.to_owned() }
 }

@@ -37,7 +37,7 @@ impl Planner {
             return Err(error);
         }
         for (own, name, moment) in found.found {
-            let source = match self.moment(tables, &moment)? {
+            let source = match self.moment(&moment)? {
                 AsOf::Version(version) => match self.at_snapshot(&name, version).await? {
                     Some(source) => source,
                     None => self.as_of(&name, AsOf::Version(version), depth).await?,
@@ -50,30 +50,56 @@ impl Planner {
     }
 
     /// The value of a moment's expression.
-    fn moment(&self, tables: &Tables<'_>, moment: &Moment) -> Result<AsOf> {
-        let (Moment::Version(expr) | Moment::Timestamp(expr)) = moment;
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a parameter, and what is wrong with the expression.
+    pub fn moment(&self, moment: &Moment) -> Result<AsOf> {
+        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        match moment {
+            Moment::Version(expr) => self.value_as_of(expr, &DataType::Int64),
+            Moment::Timestamp(expr) => self.value_as_of(expr, &instant),
+        }
+    }
+
+    /// A whole number as a version, anything else as a time.
+    pub(super) fn version_or_time(&self, expr: &ast::Expr) -> Result<AsOf> {
+        let tables = Tables::new(&self.state);
+        let none = DFSchema::empty();
+        let planner = SqlToRel::new_with_options(&tables, self.options());
+        let planned = planner.sql_to_expr(expr.clone(), &none, &mut PlannerContext::new())?;
+        let moment = match planned.get_type(&none)?.is_integer() {
+            true => Moment::Version(expr.clone()),
+            false => Moment::Timestamp(expr.clone()),
+        };
+        self.moment(&moment)
+    }
+
+    fn value_as_of(&self, expr: &ast::Expr, ty: &DataType) -> Result<AsOf> {
         if placeholder(expr).is_some() {
-            let message = "FOR … AS OF takes a constant, not a parameter".to_owned();
+            let message = "a version or a time is a constant, not a parameter".to_owned();
             return Err(Error::Unsupported(message));
         }
-        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let ty = if matches!(moment, Moment::Version(_)) { DataType::Int64 } else { instant };
-        let none = DFSchema::empty();
-        let planner = SqlToRel::new_with_options(tables, self.options());
-        let expr = planner.sql_to_expr(expr.clone(), &none, &mut PlannerContext::new())?;
-        let expr = tables.computed(expr.cast_to(&ty, &none)?)?;
-        let physical = self.state.create_physical_expr(expr, &none)?;
-        let value = match physical.evaluate(&one_row()?)? {
-            ColumnarValue::Scalar(value) => value,
-            ColumnarValue::Array(values) => ScalarValue::try_from_array(&values, 0)?,
-        };
-        match value {
+        match self.constant(expr, ty)? {
             ScalarValue::Int64(Some(version)) => match u64::try_from(version) {
                 Ok(version) => Ok(AsOf::Version(version)),
                 Err(_) => Err(Error::InvalidParameter(format!("there is no version {version}"))),
             },
             ScalarValue::TimestampMicrosecond(Some(micros), _) => Ok(AsOf::at_micros(micros)),
-            _ => Err(Error::InvalidParameter("FOR … AS OF takes a version or a time, not null".to_owned())),
+            _ => Err(Error::InvalidParameter("a version or a time must not be null".to_owned())),
+        }
+    }
+
+    /// The value of an expression without columns.
+    pub(super) fn constant(&self, expr: &ast::Expr, ty: &DataType) -> Result<ScalarValue> {
+        let tables = Tables::new(&self.state);
+        let none = DFSchema::empty();
+        let planner = SqlToRel::new_with_options(&tables, self.options());
+        let expr = planner.sql_to_expr(expr.clone(), &none, &mut PlannerContext::new())?;
+        let expr = tables.computed(expr.cast_to(ty, &none)?)?;
+        let physical = self.state.create_physical_expr(expr, &none)?;
+        match physical.evaluate(&one_row()?)? {
+            ColumnarValue::Scalar(value) => Ok(value),
+            ColumnarValue::Array(values) => Ok(ScalarValue::try_from_array(&values, 0)?),
         }
     }
 
