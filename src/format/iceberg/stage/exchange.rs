@@ -10,6 +10,7 @@ use std::sync::Arc;
 use datafusion::common::ScalarValue;
 use object_store::path::Path;
 
+use super::snapshot::REPLACES_PARTITIONS;
 use crate::error::{Error, Result};
 use crate::format::iceberg::manifest::{Entry, FileEntry};
 use crate::format::iceberg::manifest_list::ManifestFile;
@@ -25,7 +26,7 @@ pub(super) type Partition = (i32, Vec<ScalarValue>);
 pub struct Exchange {
     pub(super) add: Vec<Adopted>,
     pub(super) remove: Vec<Path>,
-    /// Partitions that lose every file that they had: what came into them since was not seen.
+    /// Partitions that are replaced whatever is in them: what came into them since was not seen.
     pub(super) emptied: HashSet<Partition>,
     /// Of the schema to be the current one.
     pub(super) schema_id: Option<i32>,
@@ -71,29 +72,41 @@ impl Exchange {
 
     /// What `to` has made of the rows of `from`, to be made of a third version too.
     ///
-    /// Costs a GET for each manifest of `from` when files went.
-    ///
     /// # Errors
     /// What the store returns.
     pub async fn between(location: &Location, from: &TableMetadata, to: &TableMetadata) -> Result<Self> {
         let (before, after) = (from.current_snapshot(), to.current_snapshot());
         let (gone, came) = apart(location, (from, before), (to, after)).await?;
-        let mut emptied: HashSet<Partition> =
-            gone.iter().map(|(spec_id, entry)| (*spec_id, entry.file.partition.clone())).collect();
-        if !emptied.is_empty() {
-            let gone: HashSet<&str> = gone.iter().map(|(_, entry)| entry.file.url.as_str()).collect();
-            for manifest in listed(location, before).await?.iter().filter(|one| one.live_files() > 0) {
-                for entry in read::entries(location, from, manifest).await?.into_iter().filter(Entry::is_live)
-                {
-                    if !gone.contains(entry.file.url.as_str()) {
-                        emptied.remove(&(manifest.spec_id, entry.file.partition.clone()));
-                    }
-                }
-            }
+        let mut emptied = HashSet::new();
+        if replaces_partitions(from, to) {
+            let place = |(spec_id, entry): &(i32, Entry)| (*spec_id, entry.file.partition.clone());
+            emptied = gone.iter().chain(&came).map(place).collect();
         }
         let (add, remove) = (adopted(location, came)?, paths(location, &gone)?);
-        Ok(Self { add, remove, emptied, schema_id: None, is_whole: false })
+        // Other columns, partitions or properties are not made on a third version.
+        let is_whole = !same_definition(from, to);
+        Ok(Self { add, remove, emptied, schema_id: None, is_whole })
     }
+}
+
+/// Whether whole partitions were replaced on the way from one version to a later one, as far as is known.
+fn replaces_partitions(from: &TableMetadata, to: &TableMetadata) -> bool {
+    let until = from.current_snapshot().map(|snapshot| snapshot.snapshot_id);
+    let mut next = to.current_snapshot().map(|snapshot| snapshot.snapshot_id);
+    while next != until {
+        let Some(snapshot) = next.and_then(|id| to.snapshot(id)) else { return true };
+        if snapshot.summary.contains_key(REPLACES_PARTITIONS) {
+            return true;
+        }
+        next = snapshot.parent_snapshot_id;
+    }
+    false
+}
+
+fn same_definition(one: &TableMetadata, other: &TableMetadata) -> bool {
+    one.current_schema() == other.current_schema()
+        && one.default_spec() == other.default_spec()
+        && one.properties == other.properties
 }
 
 fn adopted(location: &Location, files: Vec<(i32, Entry)>) -> Result<Vec<Adopted>> {

@@ -24,7 +24,7 @@ pub(super) struct Pending {
     partitions: HashSet<Vec<ScalarValue>>,
     /// Files of the base to remove; each must be there.
     pub files: HashSet<Path>,
-    /// Partitions that lose every file; who adds to one meanwhile is in the way.
+    /// Partitions that an exchange replaces; who adds to one meanwhile is in the way.
     emptied: HashSet<Partition>,
 }
 
@@ -109,7 +109,12 @@ impl Pending {
             || spec_id == draft.default_spec_id && self.partitions.contains(&entry.file.partition)
     }
 
-    /// Whether the file of `entry` lies in a partition of which every known file goes.
+    /// Whether whole partitions are replaced, whatever is in them.
+    pub fn replaces_partitions(&self) -> bool {
+        self.all || !self.partitions.is_empty()
+    }
+
+    /// Whether the file of `entry` lies in a partition that an exchange replaces.
     pub fn empties(&self, spec_id: i32, entry: &Entry) -> bool {
         !self.emptied.is_empty() && self.emptied.contains(&(spec_id, entry.file.partition.clone()))
     }

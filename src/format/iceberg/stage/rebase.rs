@@ -33,7 +33,7 @@ pub async fn ensure_rebasable(
         return Err(conflict());
     }
     let is_whole = |change: &Change| matches!(change, Change::Exchange(exchange) if exchange.is_whole);
-    if changes.iter().any(is_whole) && base.current_snapshot_id != current.current_snapshot_id {
+    if changes.iter().any(is_whole) && base.url != current.url {
         return Err(conflict());
     }
     if changes.iter().all(|change| matches!(change, Change::Append(_))) {

@@ -48,6 +48,7 @@ pub(super) async fn build(
     pending: Pending,
 ) -> Result<Option<StagedSnapshot>> {
     let mut next = Next::new(table, draft);
+    next.tally.replaces_partitions = pending.replaces_partitions();
     let mut kept = match draft.current_snapshot() {
         Some(current) => read::manifests(table.location, current).await?.as_ref().clone(),
         None => Vec::new(),
@@ -84,6 +85,7 @@ struct Tally {
     added: Count,
     removed: Count,
     partitions: HashSet<(i32, Vec<ScalarValue>)>,
+    replaces_partitions: bool,
 }
 
 #[derive(Default)]
@@ -273,7 +275,7 @@ impl<'a> Next<'a> {
 
     /// What other engines show of a snapshot. Counts of zero are left out, totals are not.
     fn summary(&self, parent: Option<&TableSnapshot>) -> BTreeMap<String, String> {
-        let Tally { added, removed, partitions } = &self.tally;
+        let Tally { added, removed, partitions, replaces_partitions } = &self.tally;
         let operation = match (added.files, removed.files) {
             (_, 0) => "append",
             (0, _) => "delete",
@@ -299,12 +301,15 @@ impl<'a> Next<'a> {
         let before = parent.map_or(Some(0), |parent| parent.summary.get("total-files-size")?.parse().ok());
         summary.extend(before.map(|before: i64| ("total-files-size", before + added.bytes - removed.bytes)));
         let words = [("operation", operation), ("engine-name", "lacus"), ("engine-version", VERSION)];
-        let words = words.map(|(name, word)| (name.to_owned(), word.to_owned()));
+        let replaces = replaces_partitions.then_some((REPLACES_PARTITIONS, "true"));
+        let words = words.into_iter().chain(replaces).map(|(name, word)| (name.to_owned(), word.to_owned()));
         let counts = summary.into_iter().map(|(name, count)| (name.to_owned(), count.to_string()));
-        words.into_iter().chain(counts).collect()
+        words.chain(counts).collect()
     }
 }
 
+/// In the summary of a snapshot that replaced whole partitions; Iceberg's own word for it.
+pub(super) const REPLACES_PARTITIONS: &str = "replace-partitions";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What a manifest says of a file that was just written.
