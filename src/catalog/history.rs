@@ -84,6 +84,10 @@ impl Lake {
                 _ => format!("catalog \"{name}\" has no version {version}; it has versions 1 to {last}"),
             }));
         }
+        if let Some(trunk) = self.trunk.as_ref().filter(|trunk| version <= trunk.record.base) {
+            let newest = Box::pin(trunk.lake.refresh()).await?;
+            return Box::pin(trunk.lake.state_as_of(AsOf::Version(version), &newest)).await;
+        }
         let state = self.past.state(version);
         if let Some(state) = state.as_ref().filter(|state| state.version == version) {
             return Ok(Arc::clone(state));
@@ -129,7 +133,7 @@ impl Lake {
     async fn replayed(&self, version: u64, known: Option<Arc<LakeState>>) -> Result<LakeState> {
         let mut state = match known {
             Some(known) if version - known.version <= NEAR => known.as_ref().clone(),
-            _ => self.load_checkpoint(version).await?,
+            _ => self.known_state(version).await?,
         };
         let reads = (state.version + 1..=version).map(|version| self.entry(version));
         let mut entries = stream::iter(reads).buffered(READS_MAX);

@@ -6,6 +6,7 @@
 //! the same moment ([`group`]), and fails where something that the transaction relied upon is gone.
 //! A serializable transaction relies upon whatever it read.
 
+mod branch;
 mod browse;
 mod change;
 mod commit;
@@ -44,6 +45,8 @@ pub struct Transaction {
     views: Mutex<HashMap<String, LakeView>>,
     /// The moment that it sees, if that is not now.
     moment: Mutex<Option<past::Moment>>,
+    /// The branch that is seen in the place of a catalog: the catalog's name, and the branch's.
+    branch: Mutex<Option<(String, String)>>,
     /// Open tables as they were first seen.
     pinned: Mutex<HashMap<(String, String, String), Arc<FilesTable>>>,
     /// Whether a commit checks what was read.
@@ -96,6 +99,7 @@ impl Transaction {
             temporary,
             views: Mutex::default(),
             moment: Mutex::default(),
+            branch: Mutex::default(),
             pinned: Mutex::default(),
             checks_reads: AtomicBool::new(false),
             reads: Mutex::default(),
@@ -243,8 +247,9 @@ impl Transaction {
         if let Some(view) = lock(&self.views).get(&lake.name) {
             return Ok(view.clone());
         }
-        let base = self.base_of(lake, lake.refresh().await?).await?;
-        let fresh = LakeView::unchanged(Arc::clone(lake), base);
+        let lake = self.on_branch(lake).await?;
+        let base = self.base_of(&lake, lake.refresh().await?).await?;
+        let fresh = LakeView::unchanged(Arc::clone(&lake), base);
         Ok(lock(&self.views).entry(lake.name.clone()).or_insert(fresh).clone())
     }
 

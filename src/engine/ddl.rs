@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::branch;
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::parse::Moment;
@@ -85,6 +86,7 @@ async fn change_names(planner: &Planner, statement: &Statement) -> Result<Outcom
             tolerate(restore(planner, name, to).await, *if_exists, is_missing)?;
         }
         Statement::Undrop { name, to } => undrop(planner, name, to.as_deref()).await?,
+        Statement::Branch(branch) => branch::change(planner, branch).await?,
         Statement::Comment { on, comment } => comment_on(planner, transaction, on, comment.clone()).await?,
         other => return Err(Error::Unsupported(format!("{} is not supported yet", other.word()))),
     }

@@ -5,6 +5,7 @@
 //! parsed here, on the same tokens. The text is cut into statements by their tokens, so that each
 //! keeps the words it was written with.
 
+mod branch;
 mod create;
 mod explain;
 mod modify;
@@ -108,6 +109,8 @@ impl Source<'_> {
             (Keyword::ALTER, _) if self.is_restore() => self.restore(),
             (Keyword::ALTER, _) => self.alter(),
             (Keyword::CALL, _) => self.call(),
+            (Keyword::MERGE, _) if self.is_branch() => self.merge_branch(),
+            (Keyword::DROP, _) if self.is_branch() => self.drop_branch(),
             (Keyword::MERGE, _) => self.merge(None),
             (_, "undrop") => self.undrop(),
             _ => self.standard(),

@@ -24,7 +24,7 @@ use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
 use super::semantics::Semantics;
 use super::settings::Settings;
-use super::statement::{Discard, Parsed, Statement};
+use super::statement::{Branch, Discard, Parsed, Statement};
 use super::weight::is_constant;
 use super::{Engine, explain, show};
 use crate::catalog::temporary::Temporary;
@@ -260,6 +260,9 @@ impl Session {
             | Statement::RollbackTo(_)
             | Statement::SetTransaction(_)
             | Statement::SetCharacteristics(_) => self.transact(statement, run).await,
+            Statement::Branch(branch @ (Branch::Show | Branch::Merge { .. })) => {
+                self.branch(branch, run).await
+            }
             Statement::Discard(what) => self.discard(*what, run).await,
             _ => match self.set(statement)? {
                 Some(outcome) => Ok(outcome),

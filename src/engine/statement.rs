@@ -104,6 +104,7 @@ pub enum Statement {
         name: Name,
         to: Option<String>,
     },
+    Branch(Branch),
     Comment {
         on: CommentOn,
         comment: Option<String>,
@@ -268,6 +269,25 @@ pub enum RowAction {
     Nothing,
 }
 
+/// A statement about branches.
+#[derive(Debug, Clone)]
+pub enum Branch {
+    /// From what the transaction sees, without a moment.
+    Create {
+        name: String,
+        if_not_exists: bool,
+        from: Option<Box<Moment>>,
+    },
+    Drop {
+        name: String,
+        if_exists: bool,
+    },
+    Merge {
+        name: String,
+    },
+    Show,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommentOn {
     Schema { catalog: Option<String>, schema: String },
@@ -339,6 +359,10 @@ impl Statement {
             Self::Drop { kind: RelationWord::Table, .. } => "DROP TABLE",
             Self::Drop { .. } => "DROP VIEW",
             Self::Undrop { .. } => "UNDROP TABLE",
+            Self::Branch(Branch::Create { .. }) => "CREATE BRANCH",
+            Self::Branch(Branch::Drop { .. }) => "DROP BRANCH",
+            Self::Branch(Branch::Merge { .. }) => "MERGE BRANCH",
+            Self::Branch(Branch::Show) => "SHOW",
             Self::Comment { .. } => "COMMENT",
             Self::Export(_) => "COPY",
             Self::Prepare { .. } => "PREPARE",
@@ -376,6 +400,7 @@ impl Statement {
                 | Self::Drop { .. }
                 | Self::Restore { .. }
                 | Self::Undrop { .. }
+                | Self::Branch(Branch::Create { .. } | Branch::Drop { .. } | Branch::Merge { .. })
                 | Self::Comment { .. }
                 | Self::Export(_)
         )

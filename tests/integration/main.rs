@@ -1,5 +1,6 @@
 //! Integration tests: one binary, the real daemon, real sockets, real files.
 
+mod branches;
 mod credentials;
 mod daemon;
 mod faults;

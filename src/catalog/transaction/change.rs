@@ -398,6 +398,7 @@ impl LakeView {
             Dependency::Table { schema, name, id, .. } => {
                 self.base.table(schema, name).is_none_or(|table| table.id != *id)
             }
+            Dependency::Branch { .. } | Dependency::AbsentBranch { .. } => false,
             Dependency::Gone { id, .. } => self.base.table_by_id(id).is_some(),
             Dependency::View { schema, name, .. } => self.base.relation(schema, name).is_none(),
         };

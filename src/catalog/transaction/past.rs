@@ -55,6 +55,7 @@ impl Transaction {
             None => return Ok(newest),
             Some(Moment { catalog, as_of: AsOf::Version(version) }) if catalog != lake.name => {
                 let Ok(Place::Lake(own)) = self.place(&catalog, "") else { return Ok(newest) };
+                let own = self.on_branch(own).await?;
                 let own_newest = own.refresh().await?;
                 AsOf::Time(own.state_as_of(AsOf::Version(version), &own_newest).await?.time_ms)
             }
@@ -72,10 +73,11 @@ impl Transaction {
             return Err(Error::Unsupported(format!("catalog \"{catalog}\" has no versions")));
         };
         let now = self.view(lake).await?;
-        let base = lake.state_as_of(as_of, &now.base).await?;
+        let base = now.lake.state_as_of(as_of, &now.base).await?;
         let past = Self::begin(Arc::clone(&self.catalogs), self.user.clone(), Arc::clone(&self.temporary));
         past.look_back(catalog, Some(as_of));
-        lock(&past.views).insert(lake.name.clone(), LakeView::unchanged(Arc::clone(lake), base));
+        lock(&past.branch).clone_from(&lock(&self.branch));
+        lock(&past.views).insert(lake.name.clone(), LakeView::unchanged(now.lake, base));
         Ok(Arc::new(past))
     }
 

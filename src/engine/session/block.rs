@@ -440,6 +440,13 @@ impl Session {
         }
     }
 
+    /// A transaction that sees the lake itself, whatever branch the session is on.
+    pub(in crate::engine) fn trunk_transaction(&self) -> Arc<Transaction> {
+        let transaction = self.new_transaction();
+        transaction.look_at_branch(&self.database, None);
+        transaction
+    }
+
     fn new_transaction(&self) -> Arc<Transaction> {
         let catalogs = Arc::clone(&self.engine.catalogs);
         let transaction = Transaction::begin(catalogs, self.user.clone(), Arc::clone(&self.temporary));
@@ -450,7 +457,7 @@ impl Session {
 
     /// # Errors
     /// [`Error::ActiveTransaction`] inside of a block, also of an implicit one.
-    pub(super) fn refuse_in_block(&self, what: &str) -> Result<()> {
+    pub(in crate::engine) fn refuse_in_block(&self, what: &str) -> Result<()> {
         match self.block {
             Block::None => Ok(()),
             // The first of a pipeline has nobody before it.

@@ -150,6 +150,7 @@ pub static SETTINGS: &[Setting] = &[
         CLIENT,
         "Version or moment of the past that new transactions read; empty for now.",
     ),
+    setting("lacus.branch", "", Kind::Text, CLIENT, "Branch that new transactions see; empty for main."),
     setting("lc_collate", "C", Kind::Fixed, PRESET, "Order of text; always by bytes."),
     setting("lc_ctype", "C", Kind::Fixed, PRESET, "Character classes."),
     setting("lc_messages", "C", Kind::Text, FORMAT, "Accepted."),
