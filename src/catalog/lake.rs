@@ -12,7 +12,9 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, OnceCell};
 use tracing::{info, warn};
 
-use super::log::{Log, LogEntry};
+use super::branch::{Opened, Trunk};
+use super::history::History;
+use super::log::{BranchRecord, Log, LogEntry};
 use super::state::LakeState;
 use super::transaction::Queue;
 use crate::error::{Error, Result};
@@ -44,6 +46,11 @@ pub struct Lake {
     writable: OnceCell<Option<String>>,
     /// Transactions of this process that wait to be committed.
     pub(super) queue: Queue,
+    pub(super) past: History,
+    /// What a branch grew from; none for the lake itself.
+    pub(super) trunk: Option<Trunk>,
+    pub(super) branches: Opened,
+    group_max: usize,
 }
 
 /// How far the last reads of the log reach.
@@ -74,7 +81,7 @@ impl Lake {
     ) -> Self {
         Self {
             name,
-            log: Some(Log::new(location.clone())),
+            log: Some(Log::new(location.clone(), "_lacus")),
             location,
             comment,
             read_only,
@@ -83,7 +90,22 @@ impl Lake {
             arrivals: AtomicU64::new(0),
             writable: OnceCell::new(),
             queue: Queue::new(group_max),
+            past: History::default(),
+            trunk: None,
+            branches: Opened::default(),
+            group_max,
         }
+    }
+
+    /// A branch of this lake, under the lake's own name.
+    pub(super) fn grown(self: &Arc<Self>, record: BranchRecord) -> Self {
+        let (name, location) = (self.name.clone(), self.location.clone());
+        let log = Some(Log::new(location.clone(), &record.directory));
+        let trunk = Some(Trunk { lake: Arc::clone(self), record });
+        // What the store can do was found out for the trunk.
+        let writable = OnceCell::new_with(Some(None));
+        let lake = Self::new(name, location, self.comment.clone(), self.read_only, self.group_max);
+        Self { log, trunk, writable, ..lake }
     }
 
     /// A lake of temporary tables, at a location of its own.
@@ -116,7 +138,7 @@ impl Lake {
         let covers = self.arrivals.load(Ordering::SeqCst);
         let mut state = self.current();
         if !refreshed.loaded {
-            state = Arc::new(self.load_checkpoint().await?);
+            state = Arc::new(self.known_state(u64::MAX).await?);
         }
         let mut newest = None;
         while let Some(entry) = log.read(newest.as_ref().unwrap_or(&*state).version + 1).await? {
@@ -205,7 +227,8 @@ impl Lake {
         if !state.version.is_multiple_of(CHECKPOINT_EVERY) {
             return;
         }
-        let path = self.location.child(&format!("_lacus/ckpt/{:020}.json", state.version));
+        let Some(log) = &self.log else { return };
+        let path = log.child(&format!("ckpt/{:020}.json", state.version));
         let written = match serde_json::to_vec(state) {
             Ok(bytes) => self.location.put_if_absent(&path, Bytes::from(bytes)).await.map(drop),
             Err(error) => Err(Error::Internal(error.to_string())),
@@ -215,18 +238,31 @@ impl Lake {
         }
     }
 
-    /// Reads the newest checkpoint that can be read; the empty state without one.
-    async fn load_checkpoint(&self) -> Result<LakeState> {
-        let (_, mut files) = self.location.list_children(&self.location.child("_lacus/ckpt")).await?;
+    /// An entry of the log that is known to be there.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotTooOld`] when it is gone.
+    pub(super) async fn entry(&self, version: u64) -> Result<LogEntry> {
+        if let Some(trunk) = self.trunk.as_ref().filter(|trunk| version <= trunk.record.base) {
+            return Box::pin(trunk.lake.entry(version)).await;
+        }
+        let gone = || Error::SnapshotTooOld(format!("version {version} of \"{}\" is gone", self.name));
+        self.log()?.read(version).await?.ok_or_else(gone)
+    }
+
+    /// Reads the newest checkpoint up to a version that can be read; what the log began with, without one.
+    pub(super) async fn known_state(&self, until: u64) -> Result<LakeState> {
+        let (_, mut files) = self.location.list_children(&self.log()?.child("ckpt")).await?;
         files.sort_by(|a, b| b.location.cmp(&a.location));
-        for file in files {
+        let last = format!("{until:020}.json");
+        for file in files.into_iter().filter(|file| file.location.filename() <= Some(&last)) {
             let Some(bytes) = self.location.read(&file.location).await? else { continue };
             match serde_json::from_slice(&bytes) {
                 Ok(state) => return Ok(state),
                 Err(error) => warn!(lake = %self.name, file = %file.location, %error, "checkpoint not read"),
             }
         }
-        Ok(LakeState::default())
+        self.root_state().await
     }
 
     /// Makes sure that this lake may be written: by its definition, and by what its store can do.

@@ -101,6 +101,19 @@ pub enum Operation {
         name: Option<String>,
         comment: Option<String>,
     },
+    /// Makes a branch, or changes its record.
+    PutBranch {
+        name: String,
+        branch: BranchRecord,
+    },
+    /// Ends a branch.
+    DropBranch {
+        name: String,
+    },
+    /// In a branch's own log: takes no more commits.
+    Seal,
+    /// In a branch's own log: takes commits again.
+    Unseal,
 }
 
 impl Operation {
@@ -116,6 +129,7 @@ impl Operation {
             | Self::Drop { schema, name } => is(schema, name),
             Self::Rename { schema, name, to_schema, to_name } => is(schema, name) || is(to_schema, to_name),
             Self::Comment { schema, name, .. } => is(schema, name.as_deref().unwrap_or_default()),
+            Self::PutBranch { .. } | Self::DropBranch { .. } | Self::Seal | Self::Unseal => false,
         }
     }
 }
@@ -130,6 +144,21 @@ pub struct TableRecord {
     /// The Iceberg metadata file of this version, relative to the root.
     pub metadata: String,
     pub comment: Option<String>,
+}
+
+/// What the log holds of a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchRecord {
+    pub id: String,
+    /// Where its own log lies, relative to the root.
+    pub directory: String,
+    /// The version of the trunk that it grew from.
+    pub base: u64,
+    /// Raised when a merge fails.
+    pub epoch: u64,
+    pub user: String,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
 }
 
 /// What the log holds of a view.
@@ -180,6 +209,21 @@ pub enum Dependency {
         id: String,
         metadata: Option<String>,
     },
+    /// The branch still exists, and no merge of it has failed since.
+    Branch {
+        name: String,
+        id: String,
+        epoch: u64,
+    },
+    AbsentBranch {
+        name: String,
+    },
+    /// No table of this id is in the lake, under whatever name.
+    Gone {
+        schema: String,
+        name: String,
+        id: String,
+    },
     /// The view still exists; with `sql`, with exactly this query.
     View {
         schema: String,
@@ -198,11 +242,19 @@ struct FormatFile {
 #[derive(Debug, Clone)]
 pub struct Log {
     location: Location,
+    /// Its folder, relative to the root.
+    folder: String,
 }
 
 impl Log {
-    pub fn new(location: Location) -> Self {
-        Self { location }
+    /// The log in `folder`: `_lacus`, or that of a branch.
+    pub fn new(location: Location, folder: &str) -> Self {
+        Self { location, folder: folder.to_owned() }
+    }
+
+    /// The path of an object of the log.
+    pub fn child(&self, relative: &str) -> Path {
+        self.location.child(&format!("{}/{relative}", self.folder))
     }
 
     /// Reads one slot; `None` where nothing was committed yet. Costs one GET.
@@ -256,7 +308,7 @@ impl Log {
     }
 
     fn slot(&self, version: u64) -> Path {
-        self.location.child(&format!("_lacus/log/{version:020}.json"))
+        self.child(&format!("log/{version:020}.json"))
     }
 }
 

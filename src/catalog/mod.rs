@@ -4,10 +4,12 @@
 //! are, and finds the tables of a lake that its log does not record: declared ones and discovered
 //! ones. The log and what a transaction sees of it are below, in [`lake`] and [`transaction`].
 
+pub mod branch;
 pub mod declared;
 pub mod definition;
 pub mod discovery;
 pub mod files_function;
+pub mod history;
 pub mod lake;
 pub mod log;
 pub mod open;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::log::{Dependency, LogEntry, Operation, TableRecord, ViewRecord};
+use super::log::{BranchRecord, Dependency, LogEntry, Operation, TableRecord, ViewRecord};
 use crate::error::{Error, Result};
 
 /// All names of a lake at one version. Cloning is cheap: schemas are shared.
@@ -14,6 +14,11 @@ pub struct LakeState {
     pub version: u64,
     pub time_ms: i64,
     pub schemas: BTreeMap<String, Arc<SchemaState>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub branches: BTreeMap<String, BranchRecord>,
+    /// Of a branch: whether it is being merged and takes no commits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 /// The names of one schema.
@@ -94,6 +99,14 @@ impl LakeState {
             Operation::Drop { schema, name } => {
                 self.schema_mut(schema).relations.remove(name);
             }
+            Operation::PutBranch { name, branch } => {
+                self.branches.insert(name.clone(), branch.clone());
+            }
+            Operation::DropBranch { name } => {
+                self.branches.remove(name);
+            }
+            Operation::Seal => self.sealed = true,
+            Operation::Unseal => self.sealed = false,
             Operation::Comment { schema, name, comment } => self.comment(schema, name.as_deref(), comment),
         }
     }
@@ -124,6 +137,14 @@ impl LakeState {
                     table.id == *id && metadata.as_ref().is_none_or(|metadata| table.metadata == *metadata)
                 })
             }
+            Dependency::Branch { name, id, epoch } => {
+                self.branches.get(name).is_some_and(|known| known.id == *id && known.epoch == *epoch)
+            }
+            Dependency::AbsentBranch { name } if self.branches.contains_key(name) => {
+                return Err(Error::AlreadyExists { kind: "branch", name: name.clone() });
+            }
+            Dependency::AbsentBranch { .. } => true,
+            Dependency::Gone { id, .. } => self.table_by_id(id).is_none(),
             Dependency::View { schema, name, sql } => match self.relation(schema, name) {
                 Some(RelationState::View(view)) => sql.as_ref().is_none_or(|sql| view.sql == *sql),
                 _ => false,
@@ -179,13 +200,16 @@ impl Dependency {
             }
             Self::Absent { schema, name }
             | Self::Table { schema, name, .. }
+            | Self::Gone { schema, name, .. }
             | Self::View { schema, name, .. } => (schema, Some(name)),
+            Self::Branch { name, .. } | Self::AbsentBranch { name } => (name, None),
         }
     }
 
     /// The error of a transaction that relied upon it in vain.
     pub fn conflict(&self) -> Error {
         let what = match (self, self.subject()) {
+            (Self::Branch { .. } | Self::AbsentBranch { .. }, (name, _)) => format!("branch \"{name}\""),
             (Self::View { .. }, (schema, Some(name))) => format!("view \"{schema}.{name}\""),
             (_, (schema, Some(name))) => format!("table \"{schema}.{name}\""),
             (_, (schema, None)) => format!("schema \"{schema}\""),

@@ -6,12 +6,16 @@
 //! the same moment ([`group`]), and fails where something that the transaction relied upon is gone.
 //! A serializable transaction relies upon whatever it read.
 
+mod branch;
 mod browse;
 mod change;
 mod commit;
 mod foreign;
 mod group;
+mod inspect;
+mod past;
 mod reads;
+mod restore;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -32,6 +36,7 @@ use crate::scan::FilesTable;
 pub use change::{NewTable, TableTarget};
 pub use foreign::TableCommit;
 pub(super) use group::Queue;
+pub use restore::TableChanges;
 
 /// One transaction over all catalogs, of which it may change one.
 #[derive(Debug)]
@@ -40,6 +45,10 @@ pub struct Transaction {
     user: String,
     temporary: Arc<Temporary>,
     views: Mutex<HashMap<String, LakeView>>,
+    /// The moment that it sees, if that is not now.
+    moment: Mutex<Option<past::Moment>>,
+    /// The branch that is seen in the place of a catalog: the catalog's name, and the branch's.
+    branch: Mutex<Option<(String, String)>>,
     /// Open tables as they were first seen.
     pinned: Mutex<HashMap<(String, String, String), Arc<FilesTable>>>,
     /// Whether a commit checks what was read.
@@ -91,6 +100,8 @@ impl Transaction {
             user,
             temporary,
             views: Mutex::default(),
+            moment: Mutex::default(),
+            branch: Mutex::default(),
             pinned: Mutex::default(),
             checks_reads: AtomicBool::new(false),
             reads: Mutex::default(),
@@ -141,6 +152,9 @@ impl Transaction {
             }
             None => {}
         }
+        if let Some(rows) = self.inspected(&view, schema, name).await? {
+            return Ok(Some(Found::Table(rows)));
+        }
         Ok(self.open(lake, schema, name).await?.map(|table| Found::Table(table)))
     }
 
@@ -170,6 +184,11 @@ impl Transaction {
             return Ok(Some(Arc::clone(pinned)));
         }
         let Some(set) = self.catalogs.open_table(lake, schema, name).await? else { return Ok(None) };
+        if self.is_past() {
+            let name = format!("{schema}.{name}");
+            let message = format!("table \"{name}\" is made of open files, which have no past");
+            return Err(Error::Unsupported(message));
+        }
         let snapshot = self.catalogs.files.snapshot(&self.catalogs.state, &lake.location, &set).await?;
         let table = Arc::new(FilesTable::new(Arc::new(snapshot)));
         Ok(Some(Arc::clone(lock(&self.pinned).entry(key).or_insert(table))))
@@ -215,7 +234,14 @@ impl Transaction {
             return Ok(Arc::clone(&written.metadata));
         }
         let location = &view.lake.location;
-        iceberg::load(location, &format!("{}{}", location.url, table.metadata)).await
+        let loaded = iceberg::load(location, &format!("{}{}", location.url, table.metadata)).await;
+        match loaded {
+            Err(Error::FileNotFound(_)) if self.is_past() => Err(Error::SnapshotTooOld(format!(
+                "the files of a table at version {} of catalog \"{}\" are gone",
+                view.base.version, view.lake.name
+            ))),
+            loaded => loaded,
+        }
     }
 
     /// The transaction's view of a lake; the first question pins it.
@@ -223,7 +249,9 @@ impl Transaction {
         if let Some(view) = lock(&self.views).get(&lake.name) {
             return Ok(view.clone());
         }
-        let fresh = LakeView::unchanged(Arc::clone(lake), lake.refresh().await?);
+        let lake = self.on_branch(lake).await?;
+        let base = self.base_of(&lake, lake.refresh().await?).await?;
+        let fresh = LakeView::unchanged(Arc::clone(&lake), base);
         Ok(lock(&self.views).entry(lake.name.clone()).or_insert(fresh).clone())
     }
 
@@ -242,6 +270,7 @@ impl Transaction {
             let message = "a transaction can change one catalog only".to_owned();
             return Err(Error::Unsupported(message));
         }
+        self.refuse_past(catalog)?;
         lake.ensure_writable().await?;
         self.view(lake).await
     }

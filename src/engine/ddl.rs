@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::branch;
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
+use super::parse::Moment;
 use super::plan::Planner;
 use super::session::{Session, done};
 use super::statement::{CommentOn, CreateView, Name, RelationWord, Statement};
@@ -80,6 +82,11 @@ async fn change_names(planner: &Planner, statement: &Statement) -> Result<Outcom
         Statement::SetSchema { name, schema, if_exists, kind } => {
             tolerate(rename(planner, name, Some(schema), None, *kind).await, *if_exists, is_missing)?;
         }
+        Statement::Restore { name, to, if_exists } => {
+            tolerate(restore(planner, name, to).await, *if_exists, is_missing)?;
+        }
+        Statement::Undrop { name, to } => undrop(planner, name, to.as_deref()).await?,
+        Statement::Branch(branch) => branch::change(planner, branch).await?,
         Statement::Comment { on, comment } => comment_on(planner, transaction, on, comment.clone()).await?,
         other => return Err(Error::Unsupported(format!("{} is not supported yet", other.word()))),
     }
@@ -113,6 +120,20 @@ async fn rename(
     // ALTER TABLE takes a view too, as in PostgreSQL.
     let wanted = (kind == RelationWord::View).then_some(kind.word());
     planner.transaction.rename(&full.catalog, (&full.schema, &full.name), to, wanted).await
+}
+
+async fn restore(planner: &Planner, name: &Name, to: &Moment) -> Result<()> {
+    let full = planner.find(name).await?;
+    refuse_system(&full.schema)?;
+    let as_of = planner.moment(to)?;
+    planner.transaction.restore(&full.catalog, &full.schema, &full.name, as_of).await
+}
+
+async fn undrop(planner: &Planner, name: &Name, to: Option<&str>) -> Result<()> {
+    let full = planner.target(name).await?;
+    refuse_system(&full.schema)?;
+    let to = (full.schema.as_str(), to.unwrap_or(&full.name));
+    planner.transaction.undrop(&full.catalog, (&full.schema, &full.name), to).await
 }
 
 async fn comment_on(

@@ -5,11 +5,14 @@
 //! parsed here, on the same tokens. The text is cut into statements by their tokens, so that each
 //! keeps the words it was written with.
 
+mod branch;
 mod create;
 mod explain;
 mod modify;
+mod restore;
 mod session;
 mod transaction;
+mod version;
 
 pub(super) use create::refuse_options;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart};
@@ -17,6 +20,8 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+pub use version::Moment;
 
 use super::statement::{CommentOn, Export, Insert, Name, Parsed, RelationWord, Statement};
 use crate::error::{Error, Result};
@@ -33,7 +38,7 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
         .tokenize_with_location()
         .map_err(|error| syntax(sql, &error.message, Some(error.location)))?;
     let mut statements = Vec::new();
-    for tokens in split(tokens) {
+    for tokens in split(version::mark(sql, tokens).map_err(|error| locate(sql, error))?) {
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { continue };
         let (from, to) = (offset(sql, first.span.start), offset(sql, last.span.end));
         let text = sql.get(from..to).unwrap_or(sql).trim();
@@ -101,9 +106,13 @@ impl Source<'_> {
             (Keyword::DEALLOCATE, _) => self.deallocate(),
             (Keyword::DISCARD, _) => self.discard(),
             (Keyword::TABLE, _) => self.table(),
+            (Keyword::ALTER, _) if self.is_restore() => self.restore(),
             (Keyword::ALTER, _) => self.alter(),
             (Keyword::CALL, _) => self.call(),
+            (Keyword::MERGE, _) if self.is_branch() => self.merge_branch(),
+            (Keyword::DROP, _) if self.is_branch() => self.drop_branch(),
             (Keyword::MERGE, _) => self.merge(None),
+            (_, "undrop") => self.undrop(),
             _ => self.standard(),
         }
     }
@@ -366,6 +375,17 @@ fn schema_of(name: &ObjectName) -> Result<(Option<String>, String)> {
         None => Ok((name.schema, name.name)),
         Some(_) => Err(Error::Syntax { message: "improper schema name".to_owned(), position: None }),
     }
+}
+
+/// A relation's name in a text of its own, as functions take it.
+///
+/// # Errors
+/// [`Error::Syntax`] for what is no name.
+pub fn name_in(text: &str) -> Result<Name> {
+    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).map_err(Error::from)?;
+    let name = parser.parse_object_name(false).map_err(Error::from)?;
+    parser.expect_token(&Token::EOF).map_err(Error::from)?;
+    name_of(&name)
 }
 
 fn parts_of(name: &ObjectName) -> Result<Vec<String>> {

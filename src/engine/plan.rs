@@ -4,9 +4,11 @@
 //! DataFusion plans it; nothing is looked up behind its back. Files that the query names must lie
 //! under a root that the configuration allows. What is planned can only read.
 
+mod changes;
 mod context;
 mod file_call;
 mod parameters;
+mod past;
 mod relations;
 mod runtime_tables;
 
@@ -118,6 +120,9 @@ impl Planner {
             return Err(Error::LimitExceeded(format!("views stand on views more than {VIEWS_MAX} deep")));
         }
         let mut statement = ast::Statement::Query(Box::new(query));
+        let mut tables = Tables::new(&self.state);
+        self.past(&mut statement, &mut tables, depth).await?;
+        self.changes(&mut statement, &mut tables, depth).await?;
         let types = parameters::with_casts(&self.state, &statement, parameters);
         dialect::check(&statement)?;
         dialect::rewrite(&mut statement);
@@ -125,7 +130,6 @@ impl Planner {
             let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
             system::prepare(&statement, &browse, &self.facts).await?;
         }
-        let mut tables = Tables::new(&self.state);
         own.into_iter().for_each(|(name, source)| tables.add(TableReference::bare(name), source));
         self.files(&mut statement, &mut tables).await?;
         let statement = PlannerStatement::Statement(Box::new(statement));

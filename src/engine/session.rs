@@ -4,6 +4,7 @@
 //! PREPARE keeps in [`prepared`], what DataFusion is told of the settings in [`state`].
 
 mod block;
+mod past;
 mod prepared;
 mod state;
 
@@ -23,7 +24,7 @@ use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
 use super::semantics::Semantics;
 use super::settings::Settings;
-use super::statement::{Discard, Parsed, Statement};
+use super::statement::{Branch, Discard, Parsed, Statement};
 use super::weight::is_constant;
 use super::{Engine, explain, show};
 use crate::catalog::temporary::Temporary;
@@ -77,8 +78,8 @@ impl Session {
     /// # Errors
     /// [`Error::CatalogNotFound`], and what is wrong with the settings given.
     pub fn open(engine: Arc<Engine>, options: SessionOptions) -> Result<Self> {
-        let SessionOptions { user, database, process_id, settings } = options;
-        engine.catalogs.ensure(&database)?;
+        let SessionOptions { user, database, process_id, mut settings } = options;
+        let database = past::split(&engine.catalogs, &database, &mut settings)?;
         let given = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let settings = Arc::new(Settings::start(&user, given)?);
         let view = Arc::clone(&settings) as _;
@@ -259,6 +260,9 @@ impl Session {
             | Statement::RollbackTo(_)
             | Statement::SetTransaction(_)
             | Statement::SetCharacteristics(_) => self.transact(statement, run).await,
+            Statement::Branch(branch @ (Branch::Show | Branch::Merge { .. })) => {
+                self.branch(branch, run).await
+            }
             Statement::Discard(what) => self.discard(*what, run).await,
             _ => match self.set(statement)? {
                 Some(outcome) => Ok(outcome),
@@ -272,6 +276,7 @@ impl Session {
         let outcome = match statement {
             Statement::Set { name, value, .. } if self.set_mode(name, value.as_deref())? => done("SET"),
             Statement::Set { name, value, local } => {
+                let value = &self.checked_moment(name, value.as_deref())?;
                 if *local && matches!(self.block, Block::None) {
                     self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
                 }
@@ -282,6 +287,9 @@ impl Session {
                 done("SET")
             }
             Statement::Reset(name) => {
+                if let Some(name) = name {
+                    self.checked_moment(name, None)?;
+                }
                 self.settings.reset(name.as_deref())?;
                 self.refresh_state()?;
                 done("RESET")

@@ -17,7 +17,7 @@ use super::plan::{FullName, Planner};
 use super::semantics::Semantics;
 use super::session::Session;
 use super::settings::SETTINGS;
-use super::statement::{Show, Statement};
+use super::statement::{Branch, Show, Statement};
 use crate::catalog::transaction::Found;
 use crate::catalog::{Browse, Relation, RelationKind};
 use crate::error::{Error, Result};
@@ -100,6 +100,7 @@ pub fn schema_of(statement: &Statement) -> Option<SchemaRef> {
         Statement::Explain(request) => Some(super::explain::schema(request)),
         Statement::ShowSetting(Some(name)) => Some(columns(&[name])),
         Statement::ShowSetting(None) => Some(columns(&["name", "setting", "description"])),
+        Statement::Branch(Branch::Show) => Some(super::branch::schema()),
         Statement::Show(Show::CreateTable { .. }) => Some(columns(&["Create Table"])),
         Statement::Show(Show::Columns { .. }) => Some(columns(&COLUMN_HEADINGS)),
         _ => None,

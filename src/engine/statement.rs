@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::ast;
 
+use super::parse::Moment;
 use crate::catalog::temporary::OnCommit;
 
 /// A relation's name as it was written, unquoted parts in lower case.
@@ -92,6 +93,18 @@ pub enum Statement {
         names: Vec<Name>,
         if_exists: bool,
     },
+    /// Gives a table the rows and columns that it had.
+    Restore {
+        name: Name,
+        to: Box<Moment>,
+        if_exists: bool,
+    },
+    /// Brings a dropped table back, under another name if one is given.
+    Undrop {
+        name: Name,
+        to: Option<String>,
+    },
+    Branch(Branch),
     Comment {
         on: CommentOn,
         comment: Option<String>,
@@ -256,6 +269,25 @@ pub enum RowAction {
     Nothing,
 }
 
+/// A statement about branches.
+#[derive(Debug, Clone)]
+pub enum Branch {
+    /// From what the transaction sees, without a moment.
+    Create {
+        name: String,
+        if_not_exists: bool,
+        from: Option<Box<Moment>>,
+    },
+    Drop {
+        name: String,
+        if_exists: bool,
+    },
+    Merge {
+        name: String,
+    },
+    Show,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommentOn {
     Schema { catalog: Option<String>, schema: String },
@@ -320,11 +352,17 @@ impl Statement {
             Self::Insert(_) => "INSERT",
             Self::Modify(modify) => modify.word,
             Self::Truncate { .. } => "TRUNCATE TABLE",
-            Self::Rename { kind: RelationWord::Table, .. }
+            Self::Restore { .. }
+            | Self::Rename { kind: RelationWord::Table, .. }
             | Self::SetSchema { kind: RelationWord::Table, .. } => "ALTER TABLE",
             Self::Rename { .. } | Self::SetSchema { .. } => "ALTER VIEW",
             Self::Drop { kind: RelationWord::Table, .. } => "DROP TABLE",
             Self::Drop { .. } => "DROP VIEW",
+            Self::Undrop { .. } => "UNDROP TABLE",
+            Self::Branch(Branch::Create { .. }) => "CREATE BRANCH",
+            Self::Branch(Branch::Drop { .. }) => "DROP BRANCH",
+            Self::Branch(Branch::Merge { .. }) => "MERGE BRANCH",
+            Self::Branch(Branch::Show) => "SHOW",
             Self::Comment { .. } => "COMMENT",
             Self::Export(_) => "COPY",
             Self::Prepare { .. } => "PREPARE",
@@ -360,6 +398,9 @@ impl Statement {
                 | Self::Rename { .. }
                 | Self::SetSchema { .. }
                 | Self::Drop { .. }
+                | Self::Restore { .. }
+                | Self::Undrop { .. }
+                | Self::Branch(Branch::Create { .. } | Branch::Drop { .. } | Branch::Merge { .. })
                 | Self::Comment { .. }
                 | Self::Export(_)
         )

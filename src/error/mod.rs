@@ -21,6 +21,8 @@ pub enum Error {
     TableNotFound(String),
     #[error("schema \"{0}\" does not exist")]
     SchemaNotFound(String),
+    #[error("branch \"{0}\" does not exist")]
+    BranchNotFound(String),
     #[error("catalog \"{0}\" does not exist")]
     CatalogNotFound(String),
     #[error("column \"{name}\" does not exist")]
@@ -132,6 +134,11 @@ pub enum Error {
     /// `what` names the kind and the thing, `by` the transaction that was first, where it is known.
     #[error("could not serialize access: {what} was changed by another transaction")]
     CommitConflict { what: String, by: Option<String> },
+    /// `what` names all that both have changed, with its kind.
+    #[error("branch \"{branch}\" cannot be merged: {what} changed on both sides")]
+    MergeConflict { branch: String, what: String },
+    #[error("{0}")]
+    ObjectInUse(String),
     #[error("the store did not answer clearly, the commit may or may not have happened: {0}")]
     CommitUnknown(String),
 
@@ -144,6 +151,8 @@ pub enum Error {
     InvalidTable { path: String, reason: String },
     #[error("file \"{0}\" does not exist")]
     FileNotFound(String),
+    #[error("{0}")]
+    SnapshotTooOld(String),
     #[error("bad value in a data file: {0}")]
     BadData(String),
     #[error("configuration: {0}")]
@@ -165,6 +174,7 @@ impl Error {
         match self {
             Self::CommitConflict { what, by } => Self::CommitConflict { what: what.clone(), by: by.clone() },
             Self::CommitUnknown(reason) => Self::CommitUnknown(reason.clone()),
+            Self::ObjectInUse(reason) => Self::ObjectInUse(reason.clone()),
             Self::DiskFull(reason) => Self::DiskFull(reason.clone()),
             Self::PermissionDenied(reason) => Self::PermissionDenied(reason.clone()),
             Self::ReadOnly(reason) => Self::ReadOnly(reason.clone()),
@@ -186,7 +196,7 @@ impl Error {
             Self::Syntax { .. } => "42601",
             Self::TableNotFound(_) => "42P01",
             Self::SchemaNotFound(_) => "3F000",
-            Self::CatalogNotFound(_) => "3D000",
+            Self::CatalogNotFound(_) | Self::BranchNotFound(_) => "3D000",
             Self::ColumnNotFound { .. } => "42703",
             Self::FunctionNotFound(_) => "42883",
             Self::AmbiguousColumn(_) => "42702",
@@ -236,12 +246,14 @@ impl Error {
             Self::LimitExceeded(_) => "54000",
             Self::OutOfMemory(_) => "53200",
             Self::DiskFull(_) => "53100",
-            Self::CommitConflict { .. } => "40001",
+            Self::CommitConflict { .. } | Self::MergeConflict { .. } => "40001",
+            Self::ObjectInUse(_) => "55006",
             Self::CommitUnknown(_) => "08007",
             Self::Storage(_) => "58030",
             Self::CorruptFile { .. } => "58P01",
             Self::InvalidTable { .. } => "42P16",
             Self::FileNotFound(_) => "58P01",
+            Self::SnapshotTooOld(_) => "72000",
             Self::BadData(_) => "22P04",
             Self::Config(_) => "F0000",
             Self::Internal(_) => "XX000",
@@ -260,6 +272,9 @@ impl Error {
             Self::DiskFull(_) => Some("Free space in the spill folder, or raise --spill-limit.".to_owned()),
             Self::TransactionAborted => Some("End the transaction with ROLLBACK.".to_owned()),
             Self::CommitConflict { .. } => Some("Run the transaction again.".to_owned()),
+            Self::MergeConflict { .. } => {
+                Some("Make the branch's change to it on main instead, or grow a new branch.".to_owned())
+            }
             _ => None,
         }
     }
@@ -286,6 +301,7 @@ fn already_exists(kind: &str) -> &'static str {
         "schema" => "42P06",
         "catalog" => "42P04",
         "column" => "42701",
+        "branch" => "42710",
         _ => "42P07",
     }
 }

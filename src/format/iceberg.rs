@@ -15,8 +15,10 @@
 mod avro;
 mod bound;
 mod cache;
+mod changes;
 mod columns;
 mod hint;
+mod inspect;
 mod manifest;
 mod manifest_list;
 mod metadata;
@@ -27,12 +29,14 @@ mod statistics;
 mod transform;
 mod updates;
 
+pub use self::changes::{RowChange, changes};
 pub use self::columns::{COMMENT_KEY, arrow_schema, replacement_schema, storable_schema};
 pub use self::hint::publish_hint;
+pub use self::inspect::Inspection;
 pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
 pub use self::read::{load, snapshot};
 pub use self::schema::{Field, Nested, Primitive, Schema, Type};
-pub use self::stage::{Change, Definition, Removal, Staged, ensure_rebasable, stage};
+pub use self::stage::{Change, Definition, Exchange, Removal, Staged, ensure_rebasable, stage};
 pub use self::updates::{NewIcebergTable, Requirement, Update, apply_updates, begin as begin_table, verify};
 
 #[cfg(test)]

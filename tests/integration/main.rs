@@ -1,5 +1,6 @@
 //! Integration tests: one binary, the real daemon, real sockets, real files.
 
+mod branches;
 mod credentials;
 mod daemon;
 mod faults;
@@ -8,6 +9,7 @@ mod histories;
 mod interop;
 mod lakes;
 mod limits;
+mod past;
 mod raw;
 mod rest;
 mod s3;

@@ -34,7 +34,9 @@ impl Browse for Transaction {
             Catalog::Lake(lake) => lake,
         };
         schemas.insert(DEFAULT_SCHEMA.to_owned(), None);
-        schemas.extend(self.catalogs.open_schemas(lake).await?.into_iter().map(|name| (name, None)));
+        if !self.is_past() {
+            schemas.extend(self.catalogs.open_schemas(lake).await?.into_iter().map(|name| (name, None)));
+        }
         for (name, schema) in &self.view(lake).await?.state.schemas {
             schemas.insert(name.clone(), schema.comment.clone());
         }
@@ -55,7 +57,7 @@ impl Browse for Transaction {
             Arc::new(Relation { catalog, schema, name, kind, comment, view_sql })
         };
         let mut relations = BTreeMap::new();
-        let open = match lake.is_temporary() {
+        let open = match lake.is_temporary() || self.is_past() {
             true => Vec::new(),
             false => self.catalogs.open_tables(lake, schema).await?,
         };

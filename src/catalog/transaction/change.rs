@@ -209,8 +209,10 @@ impl Transaction {
                 metadata: None,
             });
         }
+        // A table that this transaction brought back is its own, as a new one is.
+        let is_own = is_new || view.base.table_by_id(&record.id).is_none();
         let written = view.written.entry(record.id.clone()).or_insert_with(|| Written {
-            base: (!is_new).then(|| record.metadata.clone()),
+            base: (!is_own).then(|| record.metadata.clone()),
             metadata: Arc::clone(&staged.metadata),
             changes: Vec::new(),
         });
@@ -345,7 +347,7 @@ impl Transaction {
     }
 
     /// A relation of the log, of the wanted kind.
-    async fn existing(
+    pub(super) async fn existing(
         &self,
         catalog: &str,
         schema: &str,
@@ -396,6 +398,8 @@ impl LakeView {
             Dependency::Table { schema, name, id, .. } => {
                 self.base.table(schema, name).is_none_or(|table| table.id != *id)
             }
+            Dependency::Branch { .. } | Dependency::AbsentBranch { .. } => false,
+            Dependency::Gone { id, .. } => self.base.table_by_id(id).is_some(),
             Dependency::View { schema, name, .. } => self.base.relation(schema, name).is_none(),
         };
         if !own && !self.dependencies.contains(&dependency) {
@@ -429,7 +433,7 @@ pub(super) fn directory(schema: &str, name: &str, id: &str) -> String {
 }
 
 /// The dependency on a relation that exists, at whichever version.
-fn relied(schema: &str, name: &str, relation: &RelationState) -> Dependency {
+pub(super) fn relied(schema: &str, name: &str, relation: &RelationState) -> Dependency {
     let (schema, name) = (schema.to_owned(), name.to_owned());
     match relation {
         RelationState::Table(table) => {

@@ -124,6 +124,10 @@ async fn lead(lake: &Lake) -> Option<Arc<LakeState>> {
                 }
             }
         }
+        if state.sealed {
+            fail(batch, &sealed(lake));
+            return None;
+        }
         let (draft, left) = Draft::of(lake, &state, batch).await;
         lake.queue.put_back(left);
         if draft.members.is_empty() {
@@ -150,7 +154,9 @@ fn finish(lake: &Lake, state: &LakeState, draft: Draft) -> Arc<LakeState> {
     let next = Arc::new(next);
     lake.advance(Arc::clone(&next));
     let mut hints = lock(&lake.queue.hints);
-    for operation in &draft.entry.operations {
+    // Other engines see the trunk only.
+    let is_trunk = lake.grew_from().is_none();
+    for operation in draft.entry.operations.iter().filter(|_| is_trunk) {
         if let Operation::PutTable { table, .. } = operation {
             hints.insert(table.directory.clone(), table.metadata.clone());
         }
@@ -160,6 +166,12 @@ fn finish(lake: &Lake, state: &LakeState, draft: Draft) -> Arc<LakeState> {
         member.tell(Ok(()));
     }
     next
+}
+
+/// What those are told who commit to a branch too late.
+fn sealed(lake: &Lake) -> Error {
+    let name = &lake.name;
+    Error::ObjectInUse(format!("the branch of \"{name}\" takes no commits: it is being merged, or was"))
 }
 
 /// Tells all members of a group what went wrong with it.

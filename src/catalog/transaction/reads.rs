@@ -14,6 +14,7 @@ use super::super::log::Dependency;
 use super::super::state::{LakeState, RelationState};
 use super::{LakeView, Place, Transaction, lock};
 use crate::error::{Error, Result};
+use crate::format::iceberg::Inspection;
 
 impl Transaction {
     /// Whether a commit checks what this transaction reads from now on.
@@ -53,6 +54,11 @@ impl Transaction {
 /// What a read relies upon; nothing, where it sees the transaction's own work.
 fn relied(view: &LakeView, schema: &str, name: &str) -> Option<Dependency> {
     let named = |schema: &str, name: &str| (schema.to_owned(), name.to_owned());
+    // What is read of a table's books is read of the table.
+    let name = match (view.state.relation(schema, name), Inspection::of(name)) {
+        (None, Some((table, _))) => table,
+        _ => name,
+    };
     match view.state.relation(schema, name) {
         Some(RelationState::Table(table)) => {
             let (schema, name, table) = view.base.table_by_id(&table.id)?;

@@ -28,6 +28,7 @@ impl Source<'_> {
                 Err(Error::Unsupported(format!("CREATE TEMPORARY {} is not supported", other.to_uppercase())))
             }
             "schema" => self.create_schema(),
+            "branch" => self.create_branch(),
             "external" => Err(Error::Unsupported(
                 "CREATE EXTERNAL TABLE is not supported yet: declare the table in the catalog's folder"
                     .to_owned(),

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::super::statement::{Discard, Parsed, Show, Statement};
+use super::super::statement::{Branch, Discard, Parsed, Show, Statement};
 use super::{Source, fold, from_parser, name_of, offset, schema_of};
 use crate::error::{Error, Result};
 
@@ -166,6 +166,7 @@ impl Source<'_> {
                 let table = self.parser.parse_object_name(false).map_err(from_parser)?;
                 Show::CreateTable { table: name_of(&table)? }
             }
+            "branches" => return Ok(Statement::Branch(Branch::Show)),
             "functions" => Show::Functions { like: self.like()? },
             "all" => return Ok(Statement::ShowSetting(None)),
             "time" if self.parser.parse_keyword(Keyword::ZONE) => {

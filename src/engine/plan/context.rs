@@ -59,6 +59,24 @@ impl<'a> Tables<'a> {
     pub fn holds(&self, reference: &TableReference) -> bool {
         self.sources.contains_key(reference)
     }
+
+    /// An expression without columns, its types coerced, as far computed as it can be before it runs.
+    ///
+    /// # Errors
+    /// What is wrong with the expression.
+    pub fn computed(&self, expr: Expr) -> Result<Expr> {
+        let context = SimplifyContext::builder()
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .with_query_execution_start_time(self.state.execution_props().query_execution_start_time)
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let none = DFSchema::empty();
+        let mut expr = simplifier.coerce(expr, &none)?;
+        if let Some(semantics) = self.state.config().get_extension::<Semantics>() {
+            expr = semantics.apply(expr, &none, self.state.config_options())?;
+        }
+        simplifier.simplify(expr)
+    }
 }
 
 impl ContextProvider for Tables<'_> {
@@ -72,21 +90,11 @@ impl ContextProvider for Tables<'_> {
             DataFusionError::from(Error::FunctionNotFound(format!("table function {name} does not exist")))
         };
         let function = self.state.table_functions().get(name).cloned().ok_or_else(missing)?;
-        let context = SimplifyContext::builder()
-            .with_config_options(Arc::clone(self.state.config_options()))
-            .with_query_execution_start_time(self.state.execution_props().query_execution_start_time)
-            .build();
-        let simplifier = ExprSimplifier::new(context);
-        let none = DFSchema::empty();
-        let computed = |arg| {
-            let mut arg = simplifier.coerce(arg, &none)?;
-            if let Some(semantics) = self.state.config().get_extension::<Semantics>() {
-                arg = semantics.apply(arg, &none, self.state.config_options())?;
-            }
-            simplifier.simplify(arg)
+        let args = args.into_iter().map(|arg| self.computed(arg)).collect::<Result<Vec<_>>>()?;
+        let args = match SERIES.contains(&name) {
+            true => series_arguments(args, |arg| self.computed(arg))?,
+            false => args,
         };
-        let args = args.into_iter().map(&computed).collect::<Result<Vec<_>>>()?;
-        let args = if SERIES.contains(&name) { series_arguments(args, computed)? } else { args };
         let table = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
         Ok(provider_as_source(table))
     }

@@ -396,7 +396,10 @@ impl Session {
     /// The transaction that a statement runs in, and whether it ends with the statement.
     pub(in crate::engine) fn transaction(&self) -> (Arc<Transaction>, bool) {
         match self.work() {
-            Some(work) => (Arc::clone(&work.transaction), false),
+            Some(work) => {
+                self.look_back(&work.transaction);
+                (Arc::clone(&work.transaction), false)
+            }
             None => (self.new_transaction(), true),
         }
     }
@@ -413,6 +416,11 @@ impl Session {
         if let Block::Implicit(work) | Block::Explicit(work) = &mut self.block {
             query.clone_into(&mut work.query);
         }
+    }
+
+    /// Whether a statement of the block under way has read or changed something.
+    pub(super) fn has_queried(&self) -> bool {
+        self.work().is_some_and(|work| work.queried)
     }
 
     fn work(&self) -> Option<&Work> {
@@ -432,16 +440,24 @@ impl Session {
         }
     }
 
+    /// A transaction that sees the lake itself, whatever branch the session is on.
+    pub(in crate::engine) fn trunk_transaction(&self) -> Arc<Transaction> {
+        let transaction = self.new_transaction();
+        transaction.look_at_branch(&self.database, None);
+        transaction
+    }
+
     fn new_transaction(&self) -> Arc<Transaction> {
         let catalogs = Arc::clone(&self.engine.catalogs);
         let transaction = Transaction::begin(catalogs, self.user.clone(), Arc::clone(&self.temporary));
         transaction.check_reads(self.settings.text("transaction_isolation") == SERIALIZABLE);
+        self.look_back(&transaction);
         Arc::new(transaction)
     }
 
     /// # Errors
     /// [`Error::ActiveTransaction`] inside of a block, also of an implicit one.
-    pub(super) fn refuse_in_block(&self, what: &str) -> Result<()> {
+    pub(in crate::engine) fn refuse_in_block(&self, what: &str) -> Result<()> {
         match self.block {
             Block::None => Ok(()),
             // The first of a pipeline has nobody before it.

@@ -4,7 +4,9 @@ use std::str::FromStr;
 
 use arrow::array::timezone::Tz;
 
+use crate::catalog::history::AsOf;
 use crate::error::{Error, Result};
+use crate::value::output::TimeZone;
 
 /// The type of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Kind {
     TimeZone,
     /// PostgreSQL's two-part output style, of which ISO is the only one.
     DateStyle,
+    /// A version of the lake or a moment, or none.
+    AsOf,
     /// Decided by the daemon.
     Fixed,
 }
@@ -139,6 +143,14 @@ pub static SETTINGS: &[Setting] = &[
         "Output format of intervals.",
     )),
     reported(setting("is_superuser", "off", Kind::Fixed, PRESET, "Whether the user is a superuser.")),
+    setting(
+        "lacus.as_of",
+        "",
+        Kind::AsOf,
+        CLIENT,
+        "Version or moment of the past that new transactions read; empty for now.",
+    ),
+    setting("lacus.branch", "", Kind::Text, CLIENT, "Branch that new transactions see; empty for main."),
     setting("lc_collate", "C", Kind::Fixed, PRESET, "Order of text; always by bytes."),
     setting("lc_ctype", "C", Kind::Fixed, PRESET, "Character classes."),
     setting("lc_messages", "C", Kind::Text, FORMAT, "Accepted."),
@@ -217,7 +229,7 @@ impl Setting {
             Kind::Bool => "bool",
             Kind::Integer(..) | Kind::Duration => "integer",
             Kind::Word(_) => "enum",
-            Kind::Text | Kind::TimeZone | Kind::DateStyle | Kind::Fixed => "string",
+            Kind::Text | Kind::TimeZone | Kind::DateStyle | Kind::AsOf | Kind::Fixed => "string",
         }
     }
 
@@ -260,6 +272,8 @@ impl Setting {
             }
             Kind::DateStyle => date_style(value).ok_or_else(bad),
             Kind::TimeZone => time_zone(value).ok_or_else(bad),
+            Kind::AsOf if value.is_empty() => Ok(String::new()),
+            Kind::AsOf => AsOf::parse(value, &TimeZone::utc()).map(|_| value.to_owned()).map_err(|_| bad()),
         }
     }
 }

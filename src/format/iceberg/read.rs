@@ -71,14 +71,19 @@ pub async fn snapshot(
         Some(version) => data_files(location, metadata, version, schema).await?,
         None => Vec::new(),
     };
-    Ok(Snapshot {
+    Ok(of_files(location, schema, files))
+}
+
+/// A table of these columns that has exactly these files.
+pub(super) fn of_files(location: &Location, schema: &Schema, files: Vec<DataFile>) -> Snapshot {
+    Snapshot {
         schema: Arc::new(to_arrow(schema)),
         partition_columns: Vec::new(),
         numbered: false,
         files: files.into(),
         file_format: Arc::new(ParquetFormat::new()),
         location: location.clone(),
-    })
+    }
 }
 
 fn version(metadata: &TableMetadata, snapshot_id: Option<i64>) -> Result<Option<&TableSnapshot>> {
@@ -155,7 +160,8 @@ async fn manifest_files(
     Ok(files)
 }
 
-fn data_file(
+/// A live file as scans read it.
+pub(super) fn data_file(
     location: &Location,
     entry: &Entry,
     schema: &Schema,

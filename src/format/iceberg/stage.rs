@@ -5,6 +5,7 @@
 //! call make at most one Iceberg snapshot. How a commit names the file is decided in the catalog.
 
 mod definition;
+mod exchange;
 mod pending;
 mod rebase;
 mod snapshot;
@@ -21,6 +22,7 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 pub(super) use self::definition::PROPERTIES;
+pub use self::exchange::Exchange;
 use self::pending::Pending;
 pub use self::rebase::ensure_rebasable;
 use super::metadata::TableSnapshot;
@@ -49,6 +51,8 @@ pub enum Change {
         add: Vec<WrittenFile>,
         remove: Removal,
     },
+    /// Puts files of another version of the table in the place of its own.
+    Exchange(Exchange),
     /// Sets properties; `None` takes one away.
     SetProperties(BTreeMap<String, Option<String>>),
     SetComment(Option<String>),
@@ -161,6 +165,7 @@ fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Re
         }
         Change::Append(files) => pending.append(draft, files)?,
         Change::Overwrite { add, remove } => pending.overwrite(draft, add, remove)?,
+        Change::Exchange(exchange) => pending.exchange(draft, exchange)?,
         Change::SetProperties(properties) => {
             for (name, value) in properties {
                 set_property(draft, name, value);

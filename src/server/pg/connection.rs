@@ -57,7 +57,11 @@ pub async fn serve(client: Authenticated, engine: Arc<Engine>, shutdown: Cancell
         process_id: cancel_key.process_id(),
         settings: parameters.into_iter().collect(),
     };
-    match Session::open(Arc::clone(&engine), options) {
+    let opened = match Session::open(Arc::clone(&engine), options) {
+        Ok(session) => session.ensure_branch().await.map(|()| session),
+        Err(refused) => Err(refused),
+    };
+    match opened {
         Err(refused) => {
             info!(%refused, "session refused");
             stream.refuse(&refused).await;

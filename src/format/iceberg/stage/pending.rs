@@ -6,6 +6,7 @@ use datafusion::common::ScalarValue;
 use object_store::path::Path;
 
 use super::Removal;
+use super::exchange::{Adopted, Exchange, Partition};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
 use crate::format::iceberg::bound;
@@ -17,10 +18,14 @@ use crate::format::iceberg::metadata::TableMetadata;
 pub(super) struct Pending {
     /// Files to add, their partition values canonical.
     pub add: Vec<WrittenFile>,
+    /// Files to add as they are in another version.
+    pub adopt: Vec<Adopted>,
     all: bool,
     partitions: HashSet<Vec<ScalarValue>>,
     /// Files of the base to remove; each must be there.
     pub files: HashSet<Path>,
+    /// Partitions that an exchange replaces; who adds to one meanwhile is in the way.
+    emptied: HashSet<Partition>,
 }
 
 impl Pending {
@@ -50,6 +55,10 @@ impl Pending {
             Removal::Partitions => {
                 let touched: HashSet<_> = new.add.iter().map(|file| file.partition.clone()).collect();
                 self.add.retain(|file| !touched.contains(&file.partition));
+                let spec_id = draft.default_spec_id;
+                let is_touched =
+                    |one: &Adopted| one.spec_id == spec_id && touched.contains(&one.file.partition);
+                self.adopt.retain(|one| !is_touched(one));
                 self.partitions.extend(touched);
             }
             Removal::Files(paths) => paths.into_iter().for_each(|path| self.remove_file(path)),
@@ -58,16 +67,32 @@ impl Pending {
         Ok(())
     }
 
+    /// Takes over files from another version, and its schema where that is asked for.
+    pub fn exchange(&mut self, draft: &mut TableMetadata, exchange: Exchange) -> Result<()> {
+        let Exchange { add, remove, emptied, schema_id, .. } = exchange;
+        if let Some(unknown) = add.iter().find(|one| draft.spec(one.spec_id).is_none()) {
+            let message = format!("file \"{}\" has a partition spec that the table lacks", unknown.path);
+            return Err(Error::Internal(message));
+        }
+        remove.into_iter().for_each(|path| self.remove_file(path));
+        self.adopt.extend(add);
+        self.emptied.extend(emptied);
+        draft.current_schema_id = schema_id.unwrap_or(draft.current_schema_id);
+        Ok(())
+    }
+
     /// Removes whatever is in the table, or was about to be.
     pub fn remove_all(&mut self) {
         self.add.clear();
+        self.adopt.clear();
         self.all = true;
     }
 
     fn remove_file(&mut self, path: Path) {
-        let before = self.add.len();
+        let before = self.add.len() + self.adopt.len();
         self.add.retain(|file| file.path != path);
-        if self.add.len() == before {
+        self.adopt.retain(|one| one.path != path);
+        if self.add.len() + self.adopt.len() == before {
             self.files.insert(path);
         }
     }
@@ -82,5 +107,15 @@ impl Pending {
         self.all
             || self.files.contains(path)
             || spec_id == draft.default_spec_id && self.partitions.contains(&entry.file.partition)
+    }
+
+    /// Whether whole partitions are replaced, whatever is in them.
+    pub fn replaces_partitions(&self) -> bool {
+        self.all || !self.partitions.is_empty()
+    }
+
+    /// Whether the file of `entry` lies in a partition that an exchange replaces.
+    pub fn empties(&self, spec_id: i32, entry: &Entry) -> bool {
+        !self.emptied.is_empty() && self.emptied.contains(&(spec_id, entry.file.partition.clone()))
     }
 }

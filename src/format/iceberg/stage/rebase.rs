@@ -4,17 +4,12 @@
 //! went out of the partitions that it rewrites, and every file that it takes away is still there. The
 //! table's columns and partitions must be the same, whatever is done.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-
 use object_store::path::Path;
 
-use super::{Change, Table, draft};
+use super::{Change, Table, draft, exchange};
 use crate::error::{Error, Result};
 use crate::format::iceberg::manifest::Entry;
-use crate::format::iceberg::manifest_list::ManifestFile;
 use crate::format::iceberg::metadata::TableMetadata;
-use crate::format::iceberg::read;
 use crate::storage::Location;
 
 /// Checks that `changes`, which were made on `base`, can be made on `current` as well.
@@ -40,6 +35,10 @@ pub async fn ensure_rebasable(
     if redefines || !same_shape(base, current) {
         return Err(conflict());
     }
+    let is_whole = |change: &Change| matches!(change, Change::Exchange(exchange) if exchange.is_whole);
+    if changes.iter().any(is_whole) && base.url != current.url {
+        return Err(conflict());
+    }
     if changes.iter().all(|change| matches!(change, Change::Append(_))) {
         return Ok(());
     }
@@ -49,7 +48,7 @@ pub async fn ensure_rebasable(
     }
     for (spec_id, entry) in changed_files(location, base, current).await? {
         let path = location.path_of(&entry.file.url)?;
-        if pending.takes(&draft, spec_id, &entry, &path) {
+        if pending.takes(&draft, spec_id, &entry, &path) || pending.empties(spec_id, &entry) {
             return Err(conflict());
         }
     }
@@ -70,27 +69,8 @@ async fn changed_files(
     base: &TableMetadata,
     current: &TableMetadata,
 ) -> Result<Vec<(i32, Entry)>> {
-    let (before, after) = (listed(location, base).await?, listed(location, current).await?);
-    let urls = |listed: &[ManifestFile]| listed.iter().map(|one| one.url.clone()).collect::<HashSet<_>>();
-    let (known, kept) = (urls(&before), urls(&after));
-    let gone = before.iter().filter(|one| !kept.contains(&one.url));
-    let came = after.iter().filter(|one| !known.contains(&one.url));
-    let mut files: HashMap<String, (i32, Entry)> = HashMap::new();
-    for (metadata, manifest) in gone.map(|one| (base, one)).chain(came.map(|one| (current, one))) {
-        for entry in read::entries(location, metadata, manifest).await?.into_iter().filter(Entry::is_live) {
-            let url = entry.file.url.clone();
-            // A file of both was only listed anew.
-            if files.remove(&url).is_none() {
-                files.insert(url, (manifest.spec_id, entry));
-            }
-        }
-    }
-    Ok(files.into_values().collect())
-}
-
-async fn listed(location: &Location, metadata: &TableMetadata) -> Result<Arc<Vec<ManifestFile>>> {
-    match metadata.current_snapshot() {
-        Some(snapshot) => read::manifests(location, snapshot).await,
-        None => Ok(Arc::default()),
-    }
+    let (before, after) = (base.current_snapshot(), current.current_snapshot());
+    let (mut gone, came) = exchange::apart(location, (base, before), (current, after)).await?;
+    gone.extend(came);
+    Ok(gone)
 }

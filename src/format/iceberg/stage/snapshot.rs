@@ -15,6 +15,7 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 use super::Table;
+use super::exchange::Adopted;
 use super::pending::Pending;
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
@@ -47,6 +48,7 @@ pub(super) async fn build(
     pending: Pending,
 ) -> Result<Option<StagedSnapshot>> {
     let mut next = Next::new(table, draft);
+    next.tally.replaces_partitions = pending.replaces_partitions();
     let mut kept = match draft.current_snapshot() {
         Some(current) => read::manifests(table.location, current).await?.as_ref().clone(),
         None => Vec::new(),
@@ -55,10 +57,11 @@ pub(super) async fn build(
     if pending.removes() {
         kept = next.without(kept, &pending).await?;
     }
-    if pending.add.is_empty() && next.manifests.is_empty() {
+    if pending.add.is_empty() && pending.adopt.is_empty() && next.manifests.is_empty() {
         return Ok(None);
     }
     next.add(pending.add)?;
+    next.adopt(pending.adopt)?;
     let merged = next.merge(kept).await?;
     next.manifests.extend(merged);
     Ok(Some(next.finish()))
@@ -82,6 +85,7 @@ struct Tally {
     added: Count,
     removed: Count,
     partitions: HashSet<(i32, Vec<ScalarValue>)>,
+    replaces_partitions: bool,
 }
 
 #[derive(Default)]
@@ -192,6 +196,25 @@ impl<'a> Next<'a> {
             .try_for_each(|entries| self.write(self.draft.default_spec_id, entries))
     }
 
+    /// Makes manifests of files that another version has.
+    fn adopt(&mut self, files: Vec<Adopted>) -> Result<()> {
+        let mut entries: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
+        for Adopted { spec_id, file, .. } in files {
+            self.tally.added.include(&file);
+            self.tally.partitions.insert((spec_id, file.partition.clone()));
+            entries.entry(spec_id).or_default().push(Entry {
+                status: Status::Added,
+                snapshot_id: Some(self.snapshot_id),
+                sequence_number: None,
+                file_sequence_number: None,
+                file,
+            });
+        }
+        entries.iter().try_for_each(|(spec_id, entries)| {
+            entries.chunks(FILES_PER_MANIFEST_MAX).try_for_each(|entries| self.write(*spec_id, entries))
+        })
+    }
+
     /// Merges the small ones of `manifests`, if they are many, and returns the others.
     async fn merge(&mut self, manifests: Vec<ManifestFile>) -> Result<Vec<ManifestFile>> {
         let is_small = |listed: &ManifestFile| listed.length < SMALL_MANIFEST_BYTES;
@@ -252,7 +275,7 @@ impl<'a> Next<'a> {
 
     /// What other engines show of a snapshot. Counts of zero are left out, totals are not.
     fn summary(&self, parent: Option<&TableSnapshot>) -> BTreeMap<String, String> {
-        let Tally { added, removed, partitions } = &self.tally;
+        let Tally { added, removed, partitions, replaces_partitions } = &self.tally;
         let operation = match (added.files, removed.files) {
             (_, 0) => "append",
             (0, _) => "delete",
@@ -278,12 +301,15 @@ impl<'a> Next<'a> {
         let before = parent.map_or(Some(0), |parent| parent.summary.get("total-files-size")?.parse().ok());
         summary.extend(before.map(|before: i64| ("total-files-size", before + added.bytes - removed.bytes)));
         let words = [("operation", operation), ("engine-name", "lacus"), ("engine-version", VERSION)];
-        let words = words.map(|(name, word)| (name.to_owned(), word.to_owned()));
+        let replaces = replaces_partitions.then_some((REPLACES_PARTITIONS, "true"));
+        let words = words.into_iter().chain(replaces).map(|(name, word)| (name.to_owned(), word.to_owned()));
         let counts = summary.into_iter().map(|(name, count)| (name.to_owned(), count.to_string()));
-        words.into_iter().chain(counts).collect()
+        words.chain(counts).collect()
     }
 }
 
+/// In the summary of a snapshot that replaced whole partitions; Iceberg's own word for it.
+pub(super) const REPLACES_PARTITIONS: &str = "replace-partitions";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What a manifest says of a file that was just written.
