@@ -4,6 +4,7 @@
 //! the store can be written safely at all. What an entry holds is decided by the
 //! [`transaction`](super::transaction).
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -24,6 +25,9 @@ use crate::storage::{Location, PutOutcome};
 const CHECKPOINT_EVERY: u64 = 64;
 /// How long an unclear answer of the store is asked about again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Tables that wait for upkeep to look at them.
+const TOUCHED_MAX: usize = 10_000;
 
 /// Has a blank, so that no catalog of a file can have it too.
 const TEMPORARY_LAKE: &str = "temporary tables";
@@ -51,6 +55,8 @@ pub struct Lake {
     pub(super) trunk: Option<Trunk>,
     pub(super) branches: Opened,
     group_max: usize,
+    /// Ids of tables that this process has written to, until upkeep looks at them.
+    touched: std::sync::Mutex<HashSet<String>>,
 }
 
 /// How far the last reads of the log reach.
@@ -94,6 +100,7 @@ impl Lake {
             trunk: None,
             branches: Opened::default(),
             group_max,
+            touched: std::sync::Mutex::default(),
         }
     }
 
@@ -163,6 +170,19 @@ impl Lake {
             *newest = state;
         }
         Arc::clone(&newest)
+    }
+
+    /// Notes that a table was written to; nothing for none, and when too many wait already.
+    pub fn touch(&self, id: Option<String>) {
+        let mut touched = self.touched.lock().expect("no holder of this lock panics");
+        if touched.len() < TOUCHED_MAX {
+            touched.extend(id);
+        }
+    }
+
+    /// The tables that were written to since the last call, by their ids.
+    pub fn take_touched(&self) -> HashSet<String> {
+        std::mem::take(&mut self.touched.lock().expect("no holder of this lock panics"))
     }
 
     /// Who touched a relation in the versions after `since` up to `until`, the last of them; a schema

@@ -144,6 +144,22 @@ pub struct TableRecord {
     /// The Iceberg metadata file of this version, relative to the root.
     pub metadata: String,
     pub comment: Option<String>,
+    /// The metadata file of the version that has these rows, where upkeep alone has come after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<String>,
+}
+
+impl TableRecord {
+    /// Names the rows and columns of this version: upkeep leaves it as it is, other changes do not.
+    pub fn rows_version(&self) -> &str {
+        self.rows.as_ref().unwrap_or(&self.metadata)
+    }
+
+    /// Moves the record to a new version of the table.
+    pub fn advance(&mut self, metadata: String, is_upkeep: bool) {
+        self.rows = is_upkeep.then(|| self.rows_version().to_owned());
+        self.metadata = metadata;
+    }
 }
 
 /// What the log holds of a branch.
@@ -202,7 +218,7 @@ pub enum Dependency {
         schema: String,
         name: String,
     },
-    /// The relation still exists; with `metadata`, at exactly this version.
+    /// The relation still exists; with `metadata`, with exactly the rows of this version.
     Table {
         schema: String,
         name: String,

@@ -17,6 +17,7 @@ pub mod state;
 pub mod temporary;
 pub mod tpch;
 pub mod transaction;
+pub mod vacuum;
 
 use std::sync::Arc;
 

@@ -134,7 +134,8 @@ impl LakeState {
             },
             Dependency::Table { schema, name, id, metadata } => {
                 self.table(schema, name).is_some_and(|table| {
-                    table.id == *id && metadata.as_ref().is_none_or(|metadata| table.metadata == *metadata)
+                    table.id == *id
+                        && metadata.as_ref().is_none_or(|metadata| table.rows_version() == metadata)
                 })
             }
             Dependency::Branch { name, id, epoch } => {
@@ -223,7 +224,13 @@ mod tests {
     use super::*;
 
     fn table(id: &str, metadata: &str) -> TableRecord {
-        TableRecord { id: id.into(), directory: "d".into(), metadata: metadata.into(), comment: None }
+        TableRecord {
+            id: id.into(),
+            directory: "d".into(),
+            metadata: metadata.into(),
+            comment: None,
+            rows: None,
+        }
     }
 
     fn put(name: &str, record: TableRecord) -> Operation {
@@ -264,6 +271,15 @@ mod tests {
         };
         assert!(state.check(&relied(None)).is_ok());
         assert_eq!(state.check(&relied(Some("a"))).unwrap_err().sqlstate(), "40001");
+
+        let mut kept = table("1", "b");
+        kept.advance("c".into(), true);
+        kept.advance("d".into(), true);
+        state.change(&put("t", kept.clone()));
+        assert!(state.check(&relied(Some("b"))).is_ok(), "upkeep changes nothing that a query could see");
+        kept.advance("e".into(), false);
+        state.change(&put("t", kept));
+        assert_eq!(state.check(&relied(Some("b"))).unwrap_err().sqlstate(), "40001");
     }
 
     #[test]

@@ -300,7 +300,7 @@ mod tests {
 
     fn put(name: &str, id: &str, metadata: &str) -> Operation {
         let table =
-            TableRecord { id: id.into(), directory: "d".into(), metadata: metadata.into(), comment: None };
+            TableRecord { id: id.into(), directory: "d".into(), metadata: metadata.into(), comment: None, rows: None };
         Operation::PutTable { schema: "s".into(), name: name.into(), table }
     }
 

@@ -10,7 +10,7 @@ use super::super::log::{Dependency, Operation, TableRecord, ViewRecord};
 use super::super::state::RelationState;
 use super::{LakeView, OnCommit, TEMPORARY_SCHEMA, Transaction, Written, lock};
 use crate::error::{Error, Result};
-use crate::format::iceberg::{self, Change, Definition};
+use crate::format::iceberg::{self, Change, Definition, Expiry};
 use crate::format::partition::PartitionField;
 use crate::storage::Location;
 
@@ -197,6 +197,7 @@ impl Transaction {
         let mut view = self.writable(&catalog, &schema).await?;
         let changes: Vec<Change> = create.map(|create| *create).into_iter().chain(change).collect();
         let is_new = matches!(changes.first(), Some(Change::Create(_)));
+        let is_upkeep = !is_new && changes.iter().all(Change::is_upkeep);
         let base = if is_new { None } else { Some(self.metadata(&view, &record).await?) };
         let staged =
             iceberg::stage(&location, &location.child(&record.directory), base.as_deref(), changes.clone())
@@ -218,12 +219,26 @@ impl Transaction {
         });
         written.changes.extend(changes);
         written.metadata = Arc::clone(&staged.metadata);
-        record.metadata = relative(&location, &staged.metadata_url)?;
+        record.advance(relative(&location, &staged.metadata_url)?, is_upkeep);
         if replaces {
             view.add(Operation::Drop { schema: schema.clone(), name: name.clone() });
         }
         view.add(Operation::PutTable { schema, name, table: record });
         self.keep(view)
+    }
+
+    /// Lets a table's snapshots go that are no longer kept; returns how many.
+    ///
+    /// # Errors
+    /// As [`Transaction::target`] and [`Transaction::stage`].
+    pub async fn expire(&self, catalog: &str, schema: &str, name: &str, expiry: Expiry) -> Result<usize> {
+        let target = self.target(catalog, schema, name).await?;
+        let view = self.writable(catalog, schema).await?;
+        let count = expiry.count(self.metadata(&view, &target.record).await?.as_ref());
+        if count > 0 {
+            self.stage(target, Some(Change::Expire(expiry))).await?;
+        }
+        Ok(count)
     }
 
     /// Drops a table or a view.
@@ -421,7 +436,7 @@ impl LakeView {
 fn fresh(schema: &str, name: &str, comment: Option<String>) -> TableRecord {
     let id = uuid::Uuid::new_v4().to_string();
     let directory = directory(schema, name, &id);
-    TableRecord { id, directory, metadata: String::new(), comment }
+    TableRecord { id, directory, metadata: String::new(), comment, rows: None }
 }
 
 /// The folder of a table that is made under this name.

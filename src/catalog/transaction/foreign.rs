@@ -164,5 +164,5 @@ fn new_record(view: &LakeView, schema: &str, name: &str, updates: &[Update]) -> 
     if tables.any(|table| table.directory == directory || table.id == id) {
         return Err(Error::AlreadyExists { kind: "table", name: id });
     }
-    Ok(TableRecord { id, directory, metadata: String::new(), comment: None })
+    Ok(TableRecord { id, directory, metadata: String::new(), comment: None, rows: None })
 }

@@ -63,7 +63,7 @@ fn relied(view: &LakeView, schema: &str, name: &str) -> Option<Dependency> {
         Some(RelationState::Table(table)) => {
             let (schema, name, table) = view.base.table_by_id(&table.id)?;
             let (schema, name) = named(schema, name);
-            let metadata = Some(table.metadata.clone());
+            let metadata = Some(table.rows_version().to_owned());
             Some(Dependency::Table { schema, name, id: table.id.clone(), metadata })
         }
         Some(RelationState::View(_)) => match view.base.relation(schema, name)? {

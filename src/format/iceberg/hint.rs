@@ -7,10 +7,29 @@
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
-use super::metadata::TableMetadata;
+use super::metadata::{TableMetadata, version_in};
 use super::stage::{metadata_path, to_json};
 use crate::error::Result;
 use crate::storage::Location;
+
+const HINT: &str = "version-hint.text";
+
+fn copy_name(version: u64) -> String {
+    format!("v{version}.metadata.json")
+}
+
+/// The URL under which the metadata file at `url` is copied for those who follow the hint.
+pub(super) fn copy_of(url: &str) -> String {
+    let folder = url.rsplit_once('/').map_or("", |(folder, _)| folder);
+    format!("{folder}/{}", copy_name(version_in(url)))
+}
+
+/// The hint of the table in `table_dir`, and the copy that it names now.
+pub async fn hinted_copy(location: &Location, table_dir: &Path) -> (Path, Option<Path>) {
+    let hint = metadata_path(table_dir, HINT);
+    let copy = hinted(location, &hint).await.map(|version| metadata_path(table_dir, &copy_name(version)));
+    (hint, copy)
+}
 
 /// Publishes a version that was committed to those who look at the table's folder.
 ///
@@ -22,8 +41,8 @@ use crate::storage::Location;
 /// What the store returns.
 pub async fn publish_hint(location: &Location, table_dir: &Path, metadata: &TableMetadata) -> Result<()> {
     let version = metadata.version();
-    let copy = metadata_path(table_dir, &format!("v{version}.metadata.json"));
-    let hint = metadata_path(table_dir, "version-hint.text");
+    let copy = metadata_path(table_dir, &copy_name(version));
+    let hint = metadata_path(table_dir, HINT);
     let json = to_json(metadata)?;
     let (copied, hinted) = futures::join!(location.store.put(&copy, json.into()), hinted(location, &hint));
     copied?;

@@ -231,9 +231,7 @@ impl TableMetadata {
 
     /// Returns the number that begins the metadata file's name, as in `00007-<uuid>` or `v7`.
     pub(super) fn version(&self) -> u64 {
-        let name = self.url.rsplit('/').next().unwrap_or_default().trim_start_matches('v');
-        let digits = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
-        name[..digits].parse().unwrap_or(0)
+        version_in(&self.url)
     }
 
     /// Returns the partition tuple's columns under the spec with this id.
@@ -263,6 +261,13 @@ impl TableMetadata {
         let source = newest_first.into_iter().find_map(|schema| schema.primitive(field.source_id))?;
         field.transform.result(source)
     }
+}
+
+/// The number that begins the name of the metadata file at `url`.
+pub(super) fn version_in(url: &str) -> u64 {
+    let name = url.rsplit('/').next().unwrap_or_default().trim_start_matches('v');
+    let digits = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
+    name[..digits].parse().unwrap_or(0)
 }
 
 #[cfg(test)]

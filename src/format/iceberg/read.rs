@@ -134,6 +134,11 @@ pub(super) async fn manifests(
     Ok(manifests)
 }
 
+/// Reads the manifest list of `version` from the store, whatever it lists.
+pub(super) async fn listed(location: &Location, version: &TableSnapshot) -> Result<Vec<ManifestFile>> {
+    manifest_list::read(&version.manifest_list, &fetch(location, &version.manifest_list).await?)
+}
+
 /// The live files of one manifest, from memory if it was read lately under the same schema.
 async fn manifest_files(
     location: &Location,

@@ -25,6 +25,7 @@ pub(super) use self::definition::PROPERTIES;
 pub use self::exchange::Exchange;
 use self::pending::Pending;
 pub use self::rebase::ensure_rebasable;
+use super::expire::{Expiry, expire};
 use super::metadata::TableSnapshot;
 use super::metadata::{COMMENT_PROPERTY, MAIN, MetadataLog, Reference, SnapshotLog, TableMetadata};
 use super::read;
@@ -53,6 +54,13 @@ pub enum Change {
     },
     /// Puts files of another version of the table in the place of its own.
     Exchange(Exchange),
+    /// Puts files that hold the same rows in the place of others, at these paths within the store.
+    Compact {
+        add: Vec<WrittenFile>,
+        remove: Vec<Path>,
+    },
+    /// Lets go of snapshots that are no longer kept.
+    Expire(Expiry),
     /// Sets properties; `None` takes one away.
     SetProperties(BTreeMap<String, Option<String>>),
     SetComment(Option<String>),
@@ -62,6 +70,13 @@ pub enum Change {
     },
     /// What another engine made of the table; makes one where there is none. Goes with no other change.
     Updates(Vec<Update>),
+}
+
+impl Change {
+    /// Whether the table has the same rows and columns after it.
+    pub fn is_upkeep(&self) -> bool {
+        matches!(self, Self::Compact { .. } | Self::Expire(_))
+    }
 }
 
 /// What `CREATE TABLE` says.
@@ -166,6 +181,8 @@ fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Re
         Change::Append(files) => pending.append(draft, files)?,
         Change::Overwrite { add, remove } => pending.overwrite(draft, add, remove)?,
         Change::Exchange(exchange) => pending.exchange(draft, exchange)?,
+        Change::Compact { add, remove } => pending.compact(draft, add, remove)?,
+        Change::Expire(expiry) => expire(draft, expiry),
         Change::SetProperties(properties) => {
             for (name, value) in properties {
                 set_property(draft, name, value);

@@ -261,7 +261,10 @@ impl<'a> Gathering<'a> {
             if base == Some(&table.comment) {
                 table.comment.clone_from(&touched.current.comment);
             }
-            table.metadata = touched.staged.clone().expect("every table of a draft is staged");
+            let staged = touched.staged.clone().expect("every table of a draft is staged");
+            table.rows.clone_from(&touched.current.rows);
+            table.metadata.clone_from(&touched.current.metadata);
+            table.advance(staged, touched.changes.iter().all(Change::is_upkeep));
         }
         Operation::PutTable { schema: schema.clone(), name: name.clone(), table }
     }

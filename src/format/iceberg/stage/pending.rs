@@ -26,10 +26,18 @@ pub(super) struct Pending {
     pub files: HashSet<Path>,
     /// Partitions that an exchange replaces; who adds to one meanwhile is in the way.
     emptied: HashSet<Partition>,
+    /// Whether the table has other rows afterwards, and whether some only moved.
+    changes_rows: bool,
+    moves_rows: bool,
 }
 
 impl Pending {
     pub fn append(&mut self, draft: &TableMetadata, files: Vec<WrittenFile>) -> Result<()> {
+        self.changes_rows = true;
+        self.add_files(draft, files)
+    }
+
+    fn add_files(&mut self, draft: &TableMetadata, files: Vec<WrittenFile>) -> Result<()> {
         let columns = draft.partition_columns(draft.default_spec_id)?;
         for mut file in files {
             if file.partition.len() != columns.len()
@@ -47,6 +55,7 @@ impl Pending {
     }
 
     pub fn overwrite(&mut self, draft: &TableMetadata, add: Vec<WrittenFile>, remove: Removal) -> Result<()> {
+        self.changes_rows = true;
         let mut new = Self::default();
         new.append(draft, add)?;
         match remove {
@@ -69,6 +78,7 @@ impl Pending {
 
     /// Takes over files from another version, and its schema where that is asked for.
     pub fn exchange(&mut self, draft: &mut TableMetadata, exchange: Exchange) -> Result<()> {
+        self.changes_rows = true;
         let Exchange { add, remove, emptied, schema_id, .. } = exchange;
         if let Some(unknown) = add.iter().find(|one| draft.spec(one.spec_id).is_none()) {
             let message = format!("file \"{}\" has a partition spec that the table lacks", unknown.path);
@@ -81,8 +91,21 @@ impl Pending {
         Ok(())
     }
 
+    /// Puts files in the place of others that hold the same rows.
+    pub fn compact(&mut self, draft: &TableMetadata, add: Vec<WrittenFile>, remove: Vec<Path>) -> Result<()> {
+        self.moves_rows = true;
+        remove.into_iter().for_each(|path| self.remove_file(path));
+        self.add_files(draft, add)
+    }
+
+    /// Whether the table has the same rows afterwards, in other files.
+    pub fn only_moves_rows(&self) -> bool {
+        self.moves_rows && !self.changes_rows
+    }
+
     /// Removes whatever is in the table, or was about to be.
     pub fn remove_all(&mut self) {
+        self.changes_rows = true;
         self.add.clear();
         self.adopt.clear();
         self.all = true;

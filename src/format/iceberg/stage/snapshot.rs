@@ -49,6 +49,7 @@ pub(super) async fn build(
 ) -> Result<Option<StagedSnapshot>> {
     let mut next = Next::new(table, draft);
     next.tally.replaces_partitions = pending.replaces_partitions();
+    next.only_moves_rows = pending.only_moves_rows();
     let mut kept = match draft.current_snapshot() {
         Some(current) => read::manifests(table.location, current).await?.as_ref().clone(),
         None => Vec::new(),
@@ -78,6 +79,7 @@ struct Next<'a> {
     manifests: Vec<ManifestFile>,
     puts: Vec<(Path, Bytes)>,
     tally: Tally,
+    only_moves_rows: bool,
 }
 
 #[derive(Default)]
@@ -115,6 +117,7 @@ impl<'a> Next<'a> {
             manifests: Vec::new(),
             puts: Vec::new(),
             tally: Tally::default(),
+            only_moves_rows: false,
         }
     }
 
@@ -277,6 +280,7 @@ impl<'a> Next<'a> {
     fn summary(&self, parent: Option<&TableSnapshot>) -> BTreeMap<String, String> {
         let Tally { added, removed, partitions, replaces_partitions } = &self.tally;
         let operation = match (added.files, removed.files) {
+            _ if self.only_moves_rows => "replace",
             (_, 0) => "append",
             (0, _) => "delete",
             _ => "overwrite",

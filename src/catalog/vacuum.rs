@@ -1,0 +1,327 @@
+//! Vacuum: files of a lake that no state refers to, and nobody can come to refer to, go.
+//!
+//! A file below `_lacus/tables/` is *garbage* when it is not among the files that the retained states
+//! refer to, and is older than the grace period. Retained are the states that were the lake's current
+//! one at some moment within the retention and the grace period together, up to the newest.
+//!
+//! Why this is safe beside other daemons and running transactions, all of which end within the limit of
+//! transactions, which is shorter than the grace period:
+//!
+//! - The clock is read first (the store's own: the time it gives to an object that is written now), then
+//!   the newest state, then the folders. A file that is older than the grace period at the clock's time
+//!   was written by a transaction that had ended by then. Either it committed, and the state that is
+//!   read afterwards, or one before it, refers to the file; or it never will. What is written later is
+//!   too young to be looked at. So it does not matter what is committed while the folders are listed.
+//! - A transaction under way reads a state that was current when it began. That is less than the grace
+//!   period ago, so the state is retained. The same holds for one that began by looking back as far as
+//!   the retention allows, and for one that restores what it finds there.
+//! - Two that run at one time find the same garbage, and a file that is gone already is no error. One
+//!   that is killed leaves less garbage behind, which the next finds as this one did.
+//!
+//! Clocks of daemons, which date the entries of the log, may differ by less than the grace period is
+//! longer than the limit of transactions. A version of a table refers to files of its own folder; what
+//! lies elsewhere is never touched. Memory is bounded by the files of the folders looked at at one
+//! time ([`FOLDERS_MAX`]); requests are those of a listing, and a GET for each entry of the log, manifest
+//! list and manifest within the retention.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use uuid::Uuid;
+
+use super::lake::Lake;
+use super::log::{LogEntry, Operation, TableRecord};
+use super::state::{LakeState, RelationState};
+use crate::error::{Error, Result};
+use crate::format::iceberg::{Expiry, References, hinted_copy};
+
+/// Folders that are looked at at one time.
+const FOLDERS_MAX: usize = 4;
+/// Entries of the log that are read at one time.
+const READS_MAX: usize = 32;
+/// Files of which a dry run tells.
+const LISTED_MAX: usize = 100_000;
+/// Checkpoints that stay besides one in [`CHECKPOINT_STRIDE`] versions of the retained ones.
+const CHECKPOINTS_MIN: usize = 4;
+const CHECKPOINT_STRIDE: u64 = 1024;
+
+/// How much of the past is kept, and what is done with the rest.
+#[derive(Debug, Clone)]
+pub struct Vacuum {
+    /// How far back states and snapshots stay readable.
+    pub retention: Duration,
+    /// How old a file must be to go.
+    pub grace: Duration,
+    /// Only tells what would go.
+    pub dry_run: bool,
+    /// Folders of tables to look at, relative to the root; none for all there are.
+    pub only: Option<BTreeSet<String>>,
+}
+
+/// One file that goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Garbage {
+    /// Relative to the root.
+    pub path: String,
+    pub bytes: u64,
+    pub reason: &'static str,
+}
+
+/// What went.
+#[derive(Debug, Default)]
+pub struct Vacuumed {
+    pub files: u64,
+    pub bytes: u64,
+    /// The first [`LISTED_MAX`] of them, of a dry run.
+    pub listed: Vec<Garbage>,
+}
+
+/// The states that are kept, by what they say of tables.
+struct Retained {
+    newest: Arc<LakeState>,
+    /// The oldest version that is kept.
+    oldest: u64,
+    /// By folder, the metadata files of all versions; relative to the root, as the log has them.
+    tables: HashMap<String, BTreeSet<String>>,
+}
+
+impl Vacuum {
+    /// Removes a lake's garbage, or tells what it is.
+    ///
+    /// # Errors
+    /// What the store answers. A table whose versions cannot be read loses nothing, and the others are
+    /// gone through before its error is told.
+    pub async fn run(&self, lake: &Lake) -> Result<Vacuumed> {
+        refuse_branches(lake).await?;
+        let now = store_time(lake).await?;
+        let newest = lake.refresh().await?;
+        let retained = self.retained(lake, newest, now).await?;
+        let old = now - age(self.grace);
+        let mut gone = Vacuumed::default();
+        let mut failed = None;
+        let folders = self.folders(lake, &retained).await?;
+        let mut looked_at = stream::iter(folders)
+            .map(|folder| self.folder(lake, &retained, folder, now, old))
+            .buffer_unordered(FOLDERS_MAX);
+        while let Some(found) = looked_at.next().await {
+            match found {
+                Ok(found) => gone.add(found),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        drop(looked_at);
+        if self.only.is_none() {
+            let stale = stale_checkpoints(lake, &retained, old).await?;
+            gone.add(self.dispose(lake, stale).await?);
+        }
+        failed.map_or(Ok(gone), Err)
+    }
+
+    /// Every state that is kept.
+    async fn retained(&self, lake: &Lake, newest: Arc<LakeState>, now: DateTime<Utc>) -> Result<Retained> {
+        let cutoff_ms = (now - age(self.retention) - age(self.grace)).timestamp_millis();
+        let mut retained = Retained { oldest: newest.version, newest, tables: HashMap::new() };
+        let mut versions = stream::iter((1..=retained.newest.version).rev())
+            .map(|version| lake.entry(version))
+            .buffered(READS_MAX);
+        while let Some(entry) = versions.try_next().await? {
+            retained.oldest = entry.version;
+            // The state that it made was current when the time that is kept began.
+            if entry.time_ms < cutoff_ms {
+                break;
+            }
+            retained.add_entry(&entry);
+        }
+        drop(versions);
+        let mut oldest = lake.known_state(retained.oldest).await?;
+        for version in oldest.version + 1..=retained.oldest {
+            oldest.apply(&lake.entry(version).await?);
+        }
+        retained.add_state(&oldest);
+        let newest = Arc::clone(&retained.newest);
+        retained.add_state(&newest);
+        Ok(retained)
+    }
+
+    /// The folders to look at, relative to the root.
+    async fn folders(&self, lake: &Lake, retained: &Retained) -> Result<Vec<String>> {
+        let tables = lake.location.child("_lacus/tables");
+        let (found, _) = lake.location.list_children(&tables).await?;
+        let mut folders: BTreeSet<String> =
+            found.iter().map(|name| format!("_lacus/tables/{name}")).collect();
+        // Tables that others made may lie elsewhere below the root.
+        folders.extend(retained.tables.keys().filter(|folder| folder.starts_with("_lacus/")).cloned());
+        if let Some(only) = &self.only {
+            folders.retain(|folder| only.contains(folder));
+        }
+        Ok(folders.into_iter().collect())
+    }
+
+    /// Goes through the files of one folder.
+    async fn folder(
+        &self,
+        lake: &Lake,
+        retained: &Retained,
+        folder: String,
+        now: DateTime<Utc>,
+        old: DateTime<Utc>,
+    ) -> Result<Vacuumed> {
+        let directory = lake.location.child(&folder);
+        let references = self.references(lake, retained, &folder, now).await?;
+        let reason = |path: &Path| match &references {
+            None => "dropped table",
+            Some(_) if path.as_ref().ends_with(".metadata.json") => "old version",
+            Some(_) => "unreferenced",
+        };
+        let is_garbage = |file: &ObjectMeta| {
+            let kept = references.as_ref().is_some_and(|references| references.hold(&file.location));
+            !kept && file.last_modified < old
+        };
+        let mut files = lake.location.store.list(Some(&directory)).try_chunks(1000);
+        let mut gone = Vacuumed::default();
+        while let Some(found) = files.next().await {
+            let found = found.map_err(|error| error.1)?;
+            let garbage = found.into_iter().filter(is_garbage).map(|file| {
+                let reason = reason(&file.location);
+                (file, reason)
+            });
+            gone.add(self.dispose(lake, garbage.collect()).await?);
+        }
+        Ok(gone)
+    }
+
+    /// What the retained states refer to in a folder; none when they know of no table in it.
+    async fn references<'l>(
+        &self,
+        lake: &'l Lake,
+        retained: &Retained,
+        folder: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<References<'l>>> {
+        let Some(versions) = retained.tables.get(folder) else { return Ok(None) };
+        let location = &lake.location;
+        let url = |metadata: &String| format!("{}{metadata}", location.url);
+        let current = retained.newest.tables().find(|table| table.directory == folder);
+        let current = current.map(|table| url(&table.metadata));
+        let kept = self.retention + self.grace;
+        let expiry = Expiry::after(kept, now.timestamp_millis());
+        let mut references = References::new(location);
+        references.add(versions.iter().map(url).collect(), current.as_deref(), expiry).await?;
+        let (hint, copy) = hinted_copy(location, &location.child(folder)).await;
+        [Some(hint), copy].iter().flatten().for_each(|path| references.note(path));
+        Ok(Some(references))
+    }
+
+    /// Deletes files, or notes that they would be.
+    async fn dispose(&self, lake: &Lake, garbage: Vec<(ObjectMeta, &'static str)>) -> Result<Vacuumed> {
+        let mut gone = Vacuumed { files: garbage.len() as u64, ..Vacuumed::default() };
+        gone.bytes = garbage.iter().map(|(file, _)| file.size).sum();
+        if self.dry_run {
+            let relative = |path: &Path| lake.location.url_of(path).replacen(&lake.location.url, "", 1);
+            gone.listed = garbage
+                .iter()
+                .map(|(file, reason)| Garbage { path: relative(&file.location), bytes: file.size, reason })
+                .collect();
+            return Ok(gone);
+        }
+        let paths: Vec<_> = garbage.into_iter().map(|(file, _)| Ok(file.location)).collect();
+        let mut deleted = lake.location.store.delete_stream(stream::iter(paths).boxed());
+        while let Some(deleted) = deleted.next().await {
+            match deleted {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(gone)
+    }
+}
+
+impl Vacuumed {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.listed.extend(other.listed);
+        self.listed.truncate(LISTED_MAX);
+    }
+}
+
+impl Retained {
+    fn add_entry(&mut self, entry: &LogEntry) {
+        for operation in &entry.operations {
+            if let Operation::PutTable { table, .. } = operation {
+                self.add_table(table);
+            }
+        }
+    }
+
+    fn add_state(&mut self, state: &LakeState) {
+        state.tables().for_each(|table| self.add_table(table));
+    }
+
+    fn add_table(&mut self, table: &TableRecord) {
+        self.tables.entry(table.directory.clone()).or_default().insert(table.metadata.clone());
+    }
+}
+
+impl LakeState {
+    /// All tables.
+    pub fn tables(&self) -> impl Iterator<Item = &TableRecord> {
+        self.schemas.values().flat_map(|schema| schema.relations.values()).filter_map(RelationState::table)
+    }
+}
+
+/// Branches have states of their own, which this does not know.
+async fn refuse_branches(lake: &Lake) -> Result<()> {
+    let (folders, files) = lake.location.list_children(&lake.location.child("_lacus/branches")).await?;
+    match folders.is_empty() && files.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Unsupported(format!("VACUUM of catalog \"{}\", which has branches", lake.name))),
+    }
+}
+
+/// The time that the store has now.
+async fn store_time(lake: &Lake) -> Result<DateTime<Utc>> {
+    let location = &lake.location;
+    let path = location.child("_lacus/probe").join(format!("clock-{}", Uuid::new_v4().simple()));
+    location.put(&path, Bytes::from_static(b"clock")).await?;
+    let read = location.store.head(&path).await;
+    if let Err(error) = location.store.delete(&path).await {
+        tracing::warn!(%path, %error, "the probe of the store's clock stays behind");
+    }
+    Ok(read?.last_modified)
+}
+
+/// Checkpoints that no state needs to be found soon: the log alone is the truth. Old probes too.
+async fn stale_checkpoints(
+    lake: &Lake,
+    retained: &Retained,
+    old: DateTime<Utc>,
+) -> Result<Vec<(ObjectMeta, &'static str)>> {
+    let location = &lake.location;
+    let (_, files) = location.list_children(&location.child("_lacus/ckpt")).await?;
+    let numbered: BTreeMap<u64, ObjectMeta> = files
+        .into_iter()
+        .filter_map(|file| Some((file.location.filename()?.strip_suffix(".json")?.parse().ok()?, file)))
+        .collect();
+    let first = numbered.range(..=retained.oldest).next_back().map_or(0, |(version, _)| *version);
+    let newest: BTreeSet<u64> = numbered.keys().rev().take(CHECKPOINTS_MIN).copied().collect();
+    let is_kept = |version: u64| {
+        let useful = version > first && version.is_multiple_of(CHECKPOINT_STRIDE);
+        version == first || useful || newest.contains(&version)
+    };
+    let stale = numbered.into_iter().filter(|(version, _)| !is_kept(*version));
+    let (_, probes) = location.list_children(&location.child("_lacus/probe")).await?;
+    let checkpoints = stale.map(|(_, file)| (file, "old checkpoint"));
+    let probes = probes.into_iter().map(|file| (file, "old probe"));
+    Ok(checkpoints.chain(probes).filter(|(file, _)| file.last_modified < old).collect())
+}
+
+fn age(duration: Duration) -> chrono::TimeDelta {
+    chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::days(365 * 1000))
+}
