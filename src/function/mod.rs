@@ -23,6 +23,7 @@ mod sum;
 mod template;
 mod text;
 pub mod types;
+pub mod z_order;
 mod zone;
 
 use std::sync::Arc;
