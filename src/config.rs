@@ -92,6 +92,18 @@ pub struct Options {
     /// Transactions that may share one entry of a lake's log [default: 64]
     #[arg(long, env = "LACUS_COMMIT_GROUP_MAX", value_name = "N")]
     pub commit_group_max: Option<usize>,
+    /// Tend tables unasked: put small files together, let old snapshots expire [default: true]
+    #[arg(long, env = "LACUS_UPKEEP", num_args = 0..=1, default_missing_value = "true")]
+    pub upkeep: Option<bool>,
+    /// Seconds between two looks at the tables that were written to [default: 60]
+    #[arg(long, env = "LACUS_UPKEEP_INTERVAL_S", value_name = "SECONDS")]
+    pub upkeep_interval_s: Option<u64>,
+    /// Seconds for which old versions of tables stay readable, at least [default: 604800]
+    #[arg(long, env = "LACUS_SNAPSHOT_RETENTION_S", value_name = "SECONDS")]
+    pub snapshot_retention_s: Option<u64>,
+    /// Seconds that VACUUM leaves every file alone, an hour more than transactions may last at least [default: 86400]
+    #[arg(long, env = "LACUS_VACUUM_GRACE_S", value_name = "SECONDS")]
+    pub vacuum_grace_s: Option<u64>,
     /// Seconds that running queries have after SIGTERM [default: 30]
     #[arg(long, env = "LACUS_DRAIN_TIMEOUT_S", value_name = "SECONDS")]
     pub drain_timeout_s: Option<u64>,
@@ -158,6 +170,10 @@ pub struct Config {
     pub insecure: bool,
     pub transaction_timeout: Duration,
     pub commit_group_max: usize,
+    pub upkeep: bool,
+    pub upkeep_interval: Duration,
+    pub snapshot_retention: Duration,
+    pub vacuum_grace: Duration,
     pub drain_timeout: Duration,
     pub log_format: LogFormat,
     pub locations: Vec<AllowedLocation>,
@@ -184,8 +200,8 @@ impl Config {
         let merged = first_given!(flags, file; listen, http, memory_limit, query_memory_percent, spill_dir,
             spill_limit, threads, connections_max, queries_max, queue_max, statements_max, message_limit,
             statement_limit, listing_ttl_ms, metadata_cache, requests_max, users, tls_cert, tls_key,
-            state_dir, tls_required, insecure, transaction_timeout_s, commit_group_max, drain_timeout_s,
-            log_format);
+            state_dir, tls_required, insecure, transaction_timeout_s, commit_group_max, upkeep,
+            upkeep_interval_s, snapshot_retention_s, vacuum_grace_s, drain_timeout_s, log_format);
         Self::with_defaults(merged, source_of(source))
     }
 
@@ -231,6 +247,10 @@ impl Config {
                 options.transaction_timeout_s.unwrap_or(6 * 60 * 60).clamp(1, 365 * 24 * 60 * 60),
             ),
             commit_group_max: options.commit_group_max.unwrap_or(64).max(1),
+            upkeep: options.upkeep.unwrap_or(true),
+            upkeep_interval: Duration::from_secs(options.upkeep_interval_s.unwrap_or(60).max(1)),
+            snapshot_retention: Duration::from_secs(options.snapshot_retention_s.unwrap_or(7 * 24 * 60 * 60)),
+            vacuum_grace: Duration::from_secs(options.vacuum_grace_s.unwrap_or(24 * 60 * 60)),
             drain_timeout: Duration::from_secs(options.drain_timeout_s.unwrap_or(30)),
             log_format: options.log_format.unwrap_or_default(),
             locations: options.location,

@@ -35,6 +35,10 @@ pub struct Metrics {
     pub bytes_sent_total: AtomicU64,
     pub commits_total: AtomicU64,
     pub commit_conflicts_total: AtomicU64,
+    pub upkeep_actions_total: AtomicU64,
+    pub upkeep_failed_total: AtomicU64,
+    pub upkeep_files_removed_total: AtomicU64,
+    pub upkeep_bytes_removed_total: AtomicU64,
 }
 
 impl Metrics {
@@ -66,6 +70,18 @@ impl Metrics {
             ("lacus_bytes_sent_total", "Bytes of rows sent to clients.", &self.bytes_sent_total),
             ("lacus_commits_total", "Commits to lakes.", &self.commits_total),
             ("lacus_commit_conflicts_total", "Commits refused by a conflict.", &self.commit_conflicts_total),
+            ("lacus_upkeep_actions_total", "Upkeep of tables that ended.", &self.upkeep_actions_total),
+            ("lacus_upkeep_failed_total", "Upkeep of tables that failed.", &self.upkeep_failed_total),
+            (
+                "lacus_upkeep_files_removed_total",
+                "Files that upkeep replaced or removed.",
+                &self.upkeep_files_removed_total,
+            ),
+            (
+                "lacus_upkeep_bytes_removed_total",
+                "Bytes of files that upkeep replaced or removed.",
+                &self.upkeep_bytes_removed_total,
+            ),
         ];
         let mut text = String::new();
         for (name, help, counter) in own {

@@ -11,7 +11,7 @@ use tracing::info;
 
 use crate::access::{AuthMode, Users};
 use crate::config::Config;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, upkeep};
 use crate::error::{Error, Result};
 use crate::server::limits::{ConnectionLimits, Connections};
 use crate::server::pg::connection;
@@ -53,6 +53,8 @@ async fn run(config: Arc<Config>) -> Result<()> {
     info!(address = %http.local_addr()?, "serving /health, /metrics and /iceberg");
     let shutdown = CancellationToken::new();
     let web = tokio::spawn(http::serve(http, Arc::clone(&engine), Arc::clone(&door), shutdown.clone()));
+    let upkeep =
+        config.upkeep.then(|| tokio::spawn(upkeep::background::run(engine.clone(), shutdown.clone())));
     let clients = tokio::spawn(listener::serve(listener, door, shutdown.clone(), handler(&engine)));
     stopped.await;
     info!(limit = ?config.drain_timeout, "draining");
@@ -60,6 +62,9 @@ async fn run(config: Arc<Config>) -> Result<()> {
     engine.runtime.drain(config.drain_timeout).await;
     clients.await.map_err(crate::runtime::cpu::from_join)?;
     web.await.map_err(crate::runtime::cpu::from_join)?;
+    if let Some(upkeep) = upkeep {
+        upkeep.await.map_err(crate::runtime::cpu::from_join)?;
+    }
     engine.runtime.remove_spill_folder().await;
     info!("stopped");
     Ok(())

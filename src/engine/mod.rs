@@ -13,6 +13,7 @@ pub mod semantics;
 pub mod session;
 pub mod settings;
 pub mod statement;
+pub mod upkeep;
 
 mod branch;
 mod ddl;

@@ -12,6 +12,7 @@ mod modify;
 mod restore;
 mod session;
 mod transaction;
+mod upkeep;
 mod version;
 
 pub(super) use create::refuse_options;
@@ -107,12 +108,15 @@ impl Source<'_> {
             (Keyword::DISCARD, _) => self.discard(),
             (Keyword::TABLE, _) => self.table(),
             (Keyword::ALTER, _) if self.is_restore() => self.restore(),
+            (Keyword::ALTER, _) if self.is_execute() => self.alter_execute(),
             (Keyword::ALTER, _) => self.alter(),
             (Keyword::CALL, _) => self.call(),
             (Keyword::MERGE, _) if self.is_branch() => self.merge_branch(),
             (Keyword::DROP, _) if self.is_branch() => self.drop_branch(),
             (Keyword::MERGE, _) => self.merge(None),
             (_, "undrop") => self.undrop(),
+            (_, "vacuum") => self.vacuum(),
+            (_, "optimize") => self.optimize(),
             _ => self.standard(),
         }
     }

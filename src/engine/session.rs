@@ -264,6 +264,7 @@ impl Session {
                 self.branch(branch, run).await
             }
             Statement::Discard(what) => self.discard(*what, run).await,
+            Statement::Upkeep(upkeep) => Box::pin(self.tend(upkeep, run)).await,
             _ => match self.set(statement)? {
                 Some(outcome) => Ok(outcome),
                 None => self.change(statement, values, run).await,

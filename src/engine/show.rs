@@ -103,6 +103,7 @@ pub fn schema_of(statement: &Statement) -> Option<SchemaRef> {
         Statement::Branch(Branch::Show) => Some(super::branch::schema()),
         Statement::Show(Show::CreateTable { .. }) => Some(columns(&["Create Table"])),
         Statement::Show(Show::Columns { .. }) => Some(columns(&COLUMN_HEADINGS)),
+        Statement::Upkeep(upkeep) => upkeep.schema(),
         _ => None,
     }
 }

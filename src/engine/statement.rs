@@ -3,6 +3,7 @@
 use datafusion::sql::sqlparser::ast;
 
 use super::parse::Moment;
+use super::upkeep::Upkeep;
 use crate::catalog::temporary::OnCommit;
 
 /// A relation's name as it was written, unquoted parts in lower case.
@@ -110,6 +111,7 @@ pub enum Statement {
         comment: Option<String>,
     },
     Export(Box<Export>),
+    Upkeep(Box<Upkeep>),
     Prepare {
         name: String,
         types: Vec<ast::DataType>,
@@ -365,6 +367,7 @@ impl Statement {
             Self::Branch(Branch::Show) => "SHOW",
             Self::Comment { .. } => "COMMENT",
             Self::Export(_) => "COPY",
+            Self::Upkeep(upkeep) => upkeep.word(),
             Self::Prepare { .. } => "PREPARE",
             Self::Execute { .. } => "EXECUTE",
             Self::Deallocate(None) => "DEALLOCATE ALL",
@@ -386,6 +389,9 @@ impl Statement {
 
     /// Whether it changes the lake.
     pub fn writes(&self) -> bool {
+        if let Self::Upkeep(upkeep) = self {
+            return upkeep.writes();
+        }
         matches!(
             self,
             Self::CreateSchema { .. }

@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Runs a plan into files of the target's table.
-    async fn write(
+    pub(super) async fn write(
         &self,
         planner: Planner,
         plan: LogicalPlan,

@@ -11,6 +11,7 @@ pub mod meter;
 pub mod queries;
 pub mod sessions;
 mod spill;
+pub mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use memory::{GlobalPool, Grain, QueryPool};
 use queries::Queries;
 use sessions::Sessions;
 use spill::SpillFolder;
+use upkeep::UpkeepLog;
 
 /// Threads that plan; the system shares the cores between them and those that run queries.
 const PLANNING_THREADS: usize = 2;
@@ -46,6 +48,7 @@ pub struct Runtime {
     pub env: Arc<RuntimeEnv>,
     pub queries: Queries,
     pub sessions: Arc<Sessions>,
+    pub upkeep: UpkeepLog,
     pub metrics: Arc<Metrics>,
     /// How finely queries are cut.
     pub grain: Grain,
@@ -87,6 +90,7 @@ impl Runtime {
             planning: CpuRuntime::start("lacus-plan", PLANNING_THREADS)?,
             env,
             sessions: Arc::default(),
+            upkeep: UpkeepLog::default(),
             grain,
             queries: Queries::new(config.queries_max, config.queue_max, Arc::clone(&metrics)),
             metrics,

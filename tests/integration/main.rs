@@ -23,4 +23,5 @@ mod steps;
 mod stores;
 mod tpch;
 mod transactions;
+mod upkeep;
 mod wire;

@@ -134,7 +134,7 @@ impl Transaction {
         });
         written.changes.extend(changes);
         written.metadata = Arc::clone(&staged.metadata);
-        record.metadata = change::relative(&location, &staged.metadata_url)?;
+        record.advance(change::relative(&location, &staged.metadata_url)?, false);
         if base.is_none_or(|base| base.comment() != staged.metadata.comment()) {
             record.comment = staged.metadata.comment().map(str::to_owned);
         }

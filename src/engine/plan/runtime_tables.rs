@@ -1,9 +1,9 @@
-//! `system.runtime.queries`: what runs and what waits, as Presto lists it.
+//! `system.runtime`: what runs and what waits, as Presto lists it, and what upkeep was done.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
@@ -13,6 +13,7 @@ use crate::engine::statement::Name;
 use crate::error::Result;
 use crate::runtime::Runtime;
 use crate::runtime::queries::QueryInfo;
+use crate::runtime::upkeep::Action;
 
 const CATALOG: &str = "system";
 pub const SCHEMA: &str = "runtime";
@@ -23,39 +24,61 @@ pub const SCHEMA: &str = "runtime";
 /// None that rows of text could cause.
 pub fn table(runtime: &Runtime, name: &Name) -> Result<Option<Arc<dyn TableProvider>>> {
     let is_ours = name.catalog.as_deref() == Some(CATALOG) && name.schema.as_deref() == Some(SCHEMA);
-    if !is_ours || name.name != "queries" {
-        return Ok(None);
-    }
-    let batch = rows(&runtime.queries.list())?;
+    let batch = match name.name.as_str() {
+        "queries" if is_ours => queries(&runtime.queries.list())?,
+        "upkeep" if is_ours => upkeep(&runtime.upkeep.list())?,
+        _ => return Ok(None),
+    };
     Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
 }
 
-fn rows(queries: &[QueryInfo]) -> Result<RecordBatch> {
-    let text = |of: fn(&QueryInfo) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(queries.iter().map(of)))
+fn queries(queries: &[QueryInfo]) -> Result<RecordBatch> {
+    let text = |name: &str, of: fn(&QueryInfo) -> &str| texts(name, queries.iter().map(of));
+    batch(vec![
+        text("query_id", |query| &query.id),
+        text("state", |query| if query.running { "RUNNING" } else { "QUEUED" }),
+        text("user", |query| &query.user),
+        text("catalog", |query| &query.catalog),
+        text("query", |query| &query.text),
+        times("started", queries.iter().map(|query| query.started)),
+    ])
+}
+
+fn upkeep(actions: &[Action]) -> Result<RecordBatch> {
+    let text = |name: &str, of: fn(&Action) -> &str| texts(name, actions.iter().map(of));
+    let number = |name: &str, of: fn(&Action) -> u64| {
+        let numbers = actions.iter().map(|action| i64::try_from(of(action)).unwrap_or(i64::MAX));
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
+        (Field::new(name, DataType::Int64, false), column)
     };
-    let started = queries.iter().map(|query| {
-        let since = query.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let errors: StringArray = actions.iter().map(|action| action.error.as_deref()).collect();
+    batch(vec![
+        text("table", |action| &action.table),
+        text("action", |action| action.action),
+        text("state", Action::state),
+        times("started", actions.iter().map(|action| action.started)),
+        number("elapsed_ms", |action| action.elapsed.as_millis() as u64),
+        number("files", |action| action.files),
+        number("bytes", |action| action.bytes),
+        (Field::new("error", DataType::Utf8, true), Arc::new(errors)),
+    ])
+}
+
+fn texts<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> (Field, ArrayRef) {
+    (Field::new(name, DataType::Utf8, false), Arc::new(StringArray::from_iter_values(values)))
+}
+
+fn times(name: &str, values: impl Iterator<Item = SystemTime>) -> (Field, ArrayRef) {
+    let micros = values.map(|value| {
+        let since = value.duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     });
-    let started = TimestampMicrosecondArray::from_iter_values(started).with_timezone("UTC");
-    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let field = |name: &str| Field::new(name, DataType::Utf8, false);
-    let fields = vec![
-        field("query_id"),
-        field("state"),
-        field("user"),
-        field("catalog"),
-        field("query"),
-        Field::new("started", time, false),
-    ];
-    let columns: Vec<ArrayRef> = vec![
-        text(|query| &query.id),
-        text(|query| if query.running { "RUNNING" } else { "QUEUED" }),
-        text(|query| &query.user),
-        text(|query| &query.catalog),
-        text(|query| &query.text),
-        Arc::new(started),
-    ];
+    let column = TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC");
+    let data_type = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    (Field::new(name, data_type, false), Arc::new(column))
+}
+
+fn batch(columns: Vec<(Field, ArrayRef)>) -> Result<RecordBatch> {
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

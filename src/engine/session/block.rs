@@ -447,7 +447,7 @@ impl Session {
         transaction
     }
 
-    fn new_transaction(&self) -> Arc<Transaction> {
+    pub(in crate::engine) fn new_transaction(&self) -> Arc<Transaction> {
         let catalogs = Arc::clone(&self.engine.catalogs);
         let transaction = Transaction::begin(catalogs, self.user.clone(), Arc::clone(&self.temporary));
         transaction.check_reads(self.settings.text("transaction_isolation") == SERIALIZABLE);
