@@ -19,12 +19,14 @@ pub mod tpch;
 pub mod transaction;
 pub mod vacuum;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::format::iceberg::Analyzed;
 
 pub use open::{Catalog, Catalogs};
 
@@ -69,6 +71,8 @@ pub struct RelationDetail {
     pub location: Option<String>,
     /// `parquet`, `csv`, `iceberg`, `tpch`, ….
     pub format: String,
+    /// What ANALYZE found out about columns, by their names.
+    pub analyzed: BTreeMap<String, Analyzed>,
 }
 
 /// What one statement sees of all catalogs: a snapshot, the same for every question that it asks.

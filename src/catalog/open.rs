@@ -227,6 +227,7 @@ impl Catalogs {
             size_bytes: Some(snapshot.files.iter().map(|file| file.object.size).sum()),
             location: Some(snapshot.location.url.clone()),
             format: snapshot.file_format.get_ext(),
+            analyzed: BTreeMap::new(),
         })
     }
 

@@ -12,6 +12,7 @@
 //!
 //! Source: <https://iceberg.apache.org/spec/>
 
+mod analysis;
 mod avro;
 mod bound;
 mod cache;
@@ -23,6 +24,7 @@ mod inspect;
 mod manifest;
 mod manifest_list;
 mod metadata;
+mod puffin;
 mod read;
 mod references;
 mod schema;
@@ -31,6 +33,7 @@ mod statistics;
 mod transform;
 mod updates;
 
+pub use self::analysis::{Analyzed, ColumnSketch, SKETCH_BYTES, store_analysis};
 pub use self::changes::{RowChange, changes};
 pub use self::columns::{COMMENT_KEY, arrow_schema, replacement_schema, storable_schema};
 pub use self::expire::Expiry;

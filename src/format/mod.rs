@@ -7,6 +7,7 @@ pub mod iceberg;
 pub mod files;
 pub mod partition;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
@@ -53,6 +54,8 @@ pub struct Snapshot {
     /// How the bytes are read: Parquet, CSV, JSON lines, Avro or Arrow, with its options.
     pub file_format: Arc<dyn FileFormat>,
     pub location: Location,
+    /// By column, about how many distinct values it had when that was counted last.
+    pub distinct: Arc<BTreeMap<String, u64>>,
 }
 
 impl Snapshot {
@@ -61,6 +64,17 @@ impl Snapshot {
         let fields = self.schema.fields();
         let stored = &fields[..fields.len() - usize::from(self.numbered)];
         stored.split_at(stored.len() - self.partition_columns.len())
+    }
+
+    /// Adds what is known of the whole snapshot to the statistics of some of its rows.
+    pub fn add_distinct(&self, statistics: &mut Statistics) {
+        let rows = statistics.num_rows.get_value().copied().unwrap_or(usize::MAX);
+        for (field, column) in self.schema.fields().iter().zip(&mut statistics.column_statistics) {
+            if let Some(distinct) = self.distinct.get(field.name()) {
+                let distinct = usize::try_from(*distinct).unwrap_or(usize::MAX);
+                column.distinct_count = Precision::Inexact(distinct.min(rows));
+            }
+        }
     }
 
     /// The column of row numbers, if there is one.

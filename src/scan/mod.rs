@@ -172,6 +172,7 @@ fn summed(snapshot: &Snapshot, files: &[DataFile]) -> DataFusionResult<Statistic
         let bytes: u64 = files.iter().map(|file| file.object.size).sum();
         sum.total_byte_size = Precision::Inexact(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
+    snapshot.add_distinct(&mut sum);
     Ok(sum)
 }
 

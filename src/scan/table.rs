@@ -61,6 +61,8 @@ impl TableProvider for FilesTable {
     fn statistics(&self) -> Option<Statistics> {
         let known = self.snapshot.files.iter().map(|file| file.statistics.as_deref());
         let known = known.collect::<Option<Vec<_>>>().filter(|known| !known.is_empty())?;
-        Statistics::try_merge_iter(known, &self.snapshot.schema).ok()
+        let mut sum = Statistics::try_merge_iter(known, &self.snapshot.schema).ok()?;
+        self.snapshot.add_distinct(&mut sum);
+        Some(sum)
     }
 }

@@ -88,6 +88,7 @@ fn arrow_type(pg_type: &str) -> DataType {
         "timestamptz" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         "int2vector" | "_int2" => list(DataType::Int16),
         "oidvector" | "_oid" => list(DataType::Int64),
+        "_float4" => list(DataType::Float32),
         "_text" | "_name" | "_char" | "_aclitem" => list(DataType::Utf8),
         _ => DataType::Utf8,
     }

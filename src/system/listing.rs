@@ -169,5 +169,6 @@ fn built_in(schema: &SchemaRef) -> RelationDetail {
         size_bytes: None,
         location: None,
         format: "system".to_owned(),
+        analyzed: std::collections::BTreeMap::new(),
     }
 }

@@ -138,6 +138,39 @@ fn comment(field: &Field) -> Option<String> {
     field.metadata().get(COMMENT).cloned()
 }
 
+/// Rows of columns that were analyzed; PostgreSQL's lists of common values are not kept.
+pub(super) const STATISTICS: PerRelation = PerRelation {
+    before: |_, _| {},
+    keys: |_, entry| {
+        vec![("schemaname", (&entry.relation.schema).into()), ("tablename", (&entry.relation.name).into())]
+    },
+    ordinal: None,
+    reads: |_, _| true,
+    rows: |_, _, entry, detail, rows| {
+        for (column, known) in detail.iter().flat_map(|detail| &detail.analyzed) {
+            let row_count = detail.and_then(|detail| detail.row_count);
+            rows.push([
+                ("schemaname", (&entry.relation.schema).into()),
+                ("tablename", (&entry.relation.name).into()),
+                ("attname", column.into()),
+                ("inherited", false.into()),
+                ("null_frac", known.null_fraction.map(|share| share as f32).into()),
+                ("avg_width", known.average_bytes.map(|bytes| bytes.round() as i64).into()),
+                ("n_distinct", distinct(known.distinct, row_count).into()),
+            ]);
+        }
+    },
+};
+
+/// The number of distinct values as PostgreSQL keeps it: a share of the rows, negative, when it grows
+/// with them.
+fn distinct(distinct: u64, row_count: Option<u64>) -> f32 {
+    match row_count {
+        Some(rows) if distinct as f64 > rows as f64 * 0.1 => -(distinct as f32 / rows as f32).min(1.0),
+        _ => distinct as f32,
+    }
+}
+
 pub(super) const DESCRIPTIONS: PerRelation = PerRelation {
     before: |listing, rows| {
         for namespace in &listing.namespaces {

@@ -71,6 +71,7 @@ pub(super) fn of(definition: &Definition) -> Source {
         ("pg_catalog", "pg_roles") => Source::Fixed(fixed::roles),
         ("pg_catalog", "pg_settings") => Source::Fixed(fixed::settings),
         ("pg_catalog", "pg_stat_activity") => Source::Fixed(fixed::activity),
+        ("pg_catalog", "pg_stats") => Source::Relations(relations::STATISTICS),
         ("pg_catalog", "pg_tables") => Source::Names(relations::tables),
         ("pg_catalog", "pg_tablespace") => Source::Fixed(fixed::tablespaces),
         ("pg_catalog", "pg_type") => Source::Fixed(fixed::types),

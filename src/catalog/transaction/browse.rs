@@ -91,6 +91,20 @@ impl Browse for Transaction {
 }
 
 impl Transaction {
+    /// Schemas and names of all tables that a lake's log records.
+    ///
+    /// # Errors
+    /// [`Error::CatalogNotFound`] and what the store answers.
+    pub async fn managed_tables(&self, catalog: &str) -> Result<Vec<(String, String)>> {
+        let Catalog::Lake(lake) = self.catalogs.find(catalog)? else { return Ok(Vec::new()) };
+        let view = self.view(lake).await?;
+        let named = view.state.schemas.iter().flat_map(|(schema, state)| {
+            let tables = state.relations.iter().filter(|(_, relation)| relation.table().is_some());
+            tables.map(|(name, _)| (schema.clone(), name.clone()))
+        });
+        Ok(named.collect())
+    }
+
     /// The detail of what the log records.
     async fn recorded(&self, view: &LakeView, state: &RelationState) -> Result<RelationDetail> {
         let record = match state {
@@ -110,6 +124,7 @@ impl Transaction {
                     size_bytes: None,
                     location: None,
                     format: "view".to_owned(),
+                    analyzed: BTreeMap::new(),
                 });
             }
             RelationState::Table(record) => record,
@@ -122,6 +137,7 @@ impl Transaction {
             size_bytes: metadata.size_bytes(),
             location: Some(format!("{}{}", view.lake.location.url, record.directory)),
             format: "iceberg".to_owned(),
+            analyzed: metadata.analyzed_columns(),
         })
     }
 }
@@ -151,6 +167,7 @@ fn generated(table: &dyn TableProvider) -> RelationDetail {
         size_bytes: None,
         location: None,
         format: "tpch".to_owned(),
+        analyzed: BTreeMap::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::log::{Dependency, Operation, TableRecord, ViewRecord};
 use super::super::state::RelationState;
 use super::{LakeView, OnCommit, TEMPORARY_SCHEMA, Transaction, Written, lock};
 use crate::error::{Error, Result};
-use crate::format::iceberg::{self, Change, Definition, Expiry};
+use crate::format::iceberg::{self, Change, Definition, Expiry, TableMetadata};
 use crate::format::partition::PartitionField;
 use crate::storage::Location;
 
@@ -227,14 +227,22 @@ impl Transaction {
         self.keep(view)
     }
 
+    /// A table's metadata, as this transaction sees it.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn metadata_of(&self, target: &TableTarget) -> Result<Arc<TableMetadata>> {
+        let view = self.writable(&target.catalog, &target.schema).await?;
+        self.metadata(&view, &target.record).await
+    }
+
     /// Lets a table's snapshots go that are no longer kept; returns how many.
     ///
     /// # Errors
     /// As [`Transaction::target`] and [`Transaction::stage`].
     pub async fn expire(&self, catalog: &str, schema: &str, name: &str, expiry: Expiry) -> Result<usize> {
         let target = self.target(catalog, schema, name).await?;
-        let view = self.writable(catalog, schema).await?;
-        let count = expiry.count(self.metadata(&view, &target.record).await?.as_ref());
+        let count = expiry.count(self.metadata_of(&target).await?.as_ref());
         if count > 0 {
             self.stage(target, Some(Change::Expire(expiry))).await?;
         }

@@ -148,7 +148,7 @@ fn double(bytes: &[u8]) -> Option<f64> {
 }
 
 /// Two's complement, big-endian, in as few bytes as hold the sign.
-fn shortest(value: i128) -> Vec<u8> {
+pub fn shortest(value: i128) -> Vec<u8> {
     let bytes = value.to_be_bytes();
     let sign_bits = if value < 0 { value.leading_ones() } else { value.leading_zeros() };
     let spare = (sign_bits.saturating_sub(1) / 8) as usize;

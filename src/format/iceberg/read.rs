@@ -13,7 +13,7 @@ use super::columns::to_arrow;
 use super::manifest::{self, Entry};
 use super::manifest_list::{self, ManifestFile};
 use super::metadata::{PartitionColumn, TableMetadata, TableSnapshot};
-use super::schema::Schema;
+use super::schema::{Field, Schema};
 use super::{cache, statistics};
 use crate::error::{Error, Result};
 use crate::format::{DataFile, Snapshot};
@@ -71,7 +71,10 @@ pub async fn snapshot(
         Some(version) => data_files(location, metadata, version, schema).await?,
         None => Vec::new(),
     };
-    Ok(of_files(location, schema, files))
+    let analyzed = metadata.analyzed();
+    let known = |field: &Field| Some((field.name.clone(), analyzed.get(&field.id)?.distinct));
+    let distinct = Arc::new(schema.fields.iter().filter_map(known).collect());
+    Ok(Snapshot { distinct, ..of_files(location, schema, files) })
 }
 
 /// A table of these columns that has exactly these files.
@@ -83,6 +86,7 @@ pub(super) fn of_files(location: &Location, schema: &Schema, files: Vec<DataFile
         files: files.into(),
         file_format: Arc::new(ParquetFormat::new()),
         location: location.clone(),
+        distinct: Arc::default(),
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) use self::definition::PROPERTIES;
 pub use self::exchange::Exchange;
 use self::pending::Pending;
 pub use self::rebase::ensure_rebasable;
+use super::analysis::set_statistics;
 use super::expire::{Expiry, expire};
 use super::metadata::TableSnapshot;
 use super::metadata::{COMMENT_PROPERTY, MAIN, MetadataLog, Reference, SnapshotLog, TableMetadata};
@@ -61,6 +62,8 @@ pub enum Change {
     },
     /// Lets go of snapshots that are no longer kept.
     Expire(Expiry),
+    /// Names a file of statistics, as an entry of `statistics` does.
+    SetStatistics(serde_json::Value),
     /// Sets properties; `None` takes one away.
     SetProperties(BTreeMap<String, Option<String>>),
     SetComment(Option<String>),
@@ -75,7 +78,7 @@ pub enum Change {
 impl Change {
     /// Whether the table has the same rows and columns after it.
     pub fn is_upkeep(&self) -> bool {
-        matches!(self, Self::Compact { .. } | Self::Expire(_))
+        matches!(self, Self::Compact { .. } | Self::Expire(_) | Self::SetStatistics(_))
     }
 }
 
@@ -183,6 +186,7 @@ fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Re
         Change::Exchange(exchange) => pending.exchange(draft, exchange)?,
         Change::Compact { add, remove } => pending.compact(draft, add, remove)?,
         Change::Expire(expiry) => expire(draft, expiry),
+        Change::SetStatistics(file) => set_statistics(draft, file),
         Change::SetProperties(properties) => {
             for (name, value) in properties {
                 set_property(draft, name, value);
