@@ -117,6 +117,7 @@ impl Source<'_> {
             (_, "undrop") => self.undrop(),
             (_, "vacuum") => self.vacuum(),
             (_, "optimize") => self.optimize(),
+            (_, "analyze") => self.analyze(),
             _ => self.standard(),
         }
     }

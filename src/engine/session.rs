@@ -24,7 +24,7 @@ use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
 use super::semantics::Semantics;
 use super::settings::Settings;
-use super::statement::{Branch, Discard, Parsed, Statement};
+use super::statement::{Branch, Discard, Parsed, Show, Statement};
 use super::weight::is_constant;
 use super::{Engine, explain, show};
 use crate::catalog::temporary::Temporary;
@@ -239,6 +239,7 @@ impl Session {
         match statement {
             Statement::Explain(request) => explain::explain(self, request, run).await,
             Statement::ShowSetting(name) => show::setting(self, name.as_deref(), run),
+            Statement::Show(Show::Stats { query }) => show::stats(self, query, run).await,
             Statement::Show(request) => show::create_table(self, request, run).await,
             Statement::Execute { name, parameters } => {
                 Box::pin(self.execute_prepared(name, parameters, run)).await

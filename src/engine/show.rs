@@ -1,5 +1,7 @@
 //! SHOW and DESCRIBE: Presto's listings as queries over the system catalogs, and settings.
 
+mod stats;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
@@ -23,6 +25,8 @@ use crate::catalog::{Browse, Relation, RelationKind};
 use crate::error::{Error, Result};
 use crate::function::types;
 use crate::system::SCHEMAS as SYSTEM_SCHEMAS;
+
+pub use self::stats::stats;
 
 /// The query that a statement stands for: itself, or a listing's.
 ///
@@ -90,7 +94,7 @@ fn listing(show: &Show, database: &str) -> Option<String> {
             "SELECT DISTINCT proname AS \"Function\" FROM pg_catalog.pg_proc WHERE {} ORDER BY 1",
             like("proname", pattern)
         ),
-        Show::Columns { .. } | Show::CreateTable { .. } => return None,
+        Show::Columns { .. } | Show::CreateTable { .. } | Show::Stats { .. } => return None,
     })
 }
 
@@ -103,6 +107,7 @@ pub fn schema_of(statement: &Statement) -> Option<SchemaRef> {
         Statement::Branch(Branch::Show) => Some(super::branch::schema()),
         Statement::Show(Show::CreateTable { .. }) => Some(columns(&["Create Table"])),
         Statement::Show(Show::Columns { .. }) => Some(columns(&COLUMN_HEADINGS)),
+        Statement::Show(Show::Stats { .. }) => Some(stats::schema()),
         Statement::Upkeep(upkeep) => upkeep.schema(),
         _ => None,
     }

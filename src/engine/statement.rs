@@ -174,12 +174,30 @@ pub struct Explain {
 /// Presto's listings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Show {
-    Catalogs { like: Option<String> },
-    Schemas { catalog: Option<String>, like: Option<String> },
-    Tables { from: Option<(Option<String>, String)>, like: Option<String> },
-    Columns { table: Name },
-    CreateTable { table: Name },
-    Functions { like: Option<String> },
+    Catalogs {
+        like: Option<String>,
+    },
+    Schemas {
+        catalog: Option<String>,
+        like: Option<String>,
+    },
+    Tables {
+        from: Option<(Option<String>, String)>,
+        like: Option<String>,
+    },
+    Columns {
+        table: Name,
+    },
+    CreateTable {
+        table: Name,
+    },
+    Functions {
+        like: Option<String>,
+    },
+    /// What is known of the rows of a query without running it.
+    Stats {
+        query: Box<ast::Query>,
+    },
 }
 
 /// `CREATE TABLE`, with columns or with a query.

@@ -1,8 +1,9 @@
 //! Upkeep: statements that tend a lake's files and change no rows, and the same done by itself.
 //!
 //! `VACUUM` lets go of the past ([`vacuum`]); `OPTIMIZE` puts rows into fewer files, or in an order
-//! ([`optimize`]). What the daemon does unasked is decided in [`background`].
+//! ([`optimize`]); `ANALYZE` counts distinct values ([`analyze`]). What the daemon does unasked is decided in [`background`].
 
+mod analyze;
 pub mod background;
 mod choose;
 mod optimize;
@@ -32,6 +33,8 @@ const SMALL_BYTES: u64 = 192 << 20;
 pub enum Upkeep {
     Vacuum(Vacuum),
     Optimize(Optimize),
+    /// Tables, and their columns that are counted; all where none are named, and all tables.
+    Analyze(Vec<(Name, Vec<String>)>),
 }
 
 /// `VACUUM`; without names, of the whole lake.
@@ -91,6 +94,7 @@ impl Upkeep {
         match self {
             Self::Vacuum(_) => "VACUUM",
             Self::Optimize(_) => "OPTIMIZE",
+            Self::Analyze(_) => "ANALYZE",
         }
     }
 
@@ -98,7 +102,7 @@ impl Upkeep {
     pub fn writes(&self) -> bool {
         match self {
             Self::Vacuum(vacuum) => !vacuum.dry_run,
-            Self::Optimize(_) => true,
+            Self::Optimize(_) | Self::Analyze(_) => true,
         }
     }
 
@@ -108,6 +112,7 @@ impl Upkeep {
         let text = |name: &str| Field::new(name, DataType::Utf8, false);
         let fields = match self {
             Self::Vacuum(vacuum) if !vacuum.dry_run => return None,
+            Self::Analyze(_) => return None,
             Self::Vacuum(_) => vec![text("path"), number("bytes"), text("reason")],
             Self::Optimize(_) => {
                 ["files_before", "files_after", "bytes_before", "bytes_after"].map(number).to_vec()
@@ -139,6 +144,10 @@ impl Session {
                     [figures.files_before, figures.files_after, figures.bytes_before, figures.bytes_after];
                 let column = |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![number as i64])) };
                 rows(upkeep, numbers.map(column).to_vec(), run)
+            }
+            Upkeep::Analyze(tables) => {
+                self.analyze(tables, &run).await?;
+                Ok(done("ANALYZE"))
             }
         }
     }

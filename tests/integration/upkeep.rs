@@ -213,3 +213,65 @@ async fn small_inserts_are_put_together_unasked() {
     assert!(daemon.metric("lacus_upkeep_files_removed_total") >= 250);
     assert_eq!(daemon.metric("lacus_upkeep_failed_total"), 0);
 }
+
+/// PyIceberg and DuckDB read a table after each kind of upkeep, and its sketches.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_read_what_upkeep_leaves() {
+    let Some(python) = std::env::var_os("LACUS_TEST_PYTHON").filter(|path| !path.is_empty()) else {
+        println!("skipped: LACUS_TEST_PYTHON names no interpreter");
+        return;
+    };
+    let (catalogs, daemon) = lake().await;
+    let client = daemon.connect("lake").await;
+    rows(
+        &client,
+        "CREATE TABLE mart.far PARTITIONED BY (month) AS SELECT * FROM raw.flights WHERE distance > 1000",
+    )
+    .await;
+    for month in 1..=6 {
+        let sql = "INSERT INTO mart.far SELECT * FROM raw.flights WHERE distance <= 1000 AND month =";
+        rows(&client, &format!("{sql} {month}")).await;
+    }
+    age().await;
+    for step in ["OPTIMIZE mart.far", "ANALYZE mart.far", "OPTIMIZE mart.far ORDER BY carrier", ALL] {
+        rows(&client, step).await;
+        let (count, sum) =
+            (number(&client, "SELECT count(*) FROM mart.far").await, "SELECT sum(distance) FROM mart.far");
+        let sum = number(&client, sum).await;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/read_iceberg.py");
+        let folder =
+            std::fs::read_dir(root(&catalogs).join("tables")).unwrap().next().unwrap().unwrap().path();
+        let read = std::process::Command::new(&python)
+            .arg(script)
+            .arg(folder)
+            .args(["--engine", "pyiceberg", "--engine", "duckdb"])
+            .output()
+            .expect("the interpreter starts");
+        assert!(read.status.success(), "{step}: {}", String::from_utf8_lossy(&read.stderr));
+        let seen: Value = serde_json::from_slice(&read.stdout).expect("the script prints JSON");
+        for engine in ["pyiceberg", "duckdb"] {
+            assert_eq!(seen[engine]["rows"], count, "{engine} after {step}");
+            let found = seen[engine]["columns"]["distance"]["sum"].to_string();
+            assert_eq!(found, sum.to_string(), "{engine} after {step}");
+        }
+    }
+    // PyIceberg knows the statistics file, and its own reader of Puffin takes the file apart.
+    rows(&client, "ANALYZE mart.far").await;
+    let newest = metadata(&catalogs, "mart.far");
+    let path =
+        newest["statistics"][0]["statistics-path"].as_str().unwrap().trim_start_matches("file://").to_owned();
+    let script = "import sys\n\
+        from pyiceberg.table.metadata import TableMetadataUtil\n\
+        metadata = TableMetadataUtil.parse_raw(sys.argv[2])\n\
+        assert len(metadata.statistics) == 1, metadata.statistics\n\
+        from pyiceberg.table.puffin import PuffinFile\n\
+        blobs = PuffinFile(open(sys.argv[1], 'rb').read()).footer.blobs\n\
+        print(len(blobs), blobs[0].properties['ndv'])\n";
+    let read = std::process::Command::new(&python)
+        .args(["-c", script, &path, &newest.to_string()])
+        .output()
+        .expect("the interpreter starts");
+    let (out, error) = (String::from_utf8_lossy(&read.stdout), String::from_utf8_lossy(&read.stderr));
+    assert!(read.status.success(), "{error}");
+    assert_eq!(out.trim(), "19 1", "nineteen columns, one year");
+}

@@ -1,5 +1,6 @@
 //! Statements about the session: settings, prepared statements, listings.
 
+use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -167,6 +168,7 @@ impl Source<'_> {
                 Show::CreateTable { table: name_of(&table)? }
             }
             "branches" => return Ok(Statement::Branch(Branch::Show)),
+            "stats" => Show::Stats { query: self.stats_of()? },
             "functions" => Show::Functions { like: self.like()? },
             "all" => return Ok(Statement::ShowSetting(None)),
             "time" if self.parser.parse_keyword(Keyword::ZONE) => {
@@ -179,6 +181,18 @@ impl Source<'_> {
             _ => return Ok(Statement::ShowSetting(Some(name))),
         };
         Ok(Statement::Show(show))
+    }
+
+    /// `FOR table` or `FOR (query)`.
+    fn stats_of(&mut self) -> Result<Box<ast::Query>> {
+        self.parser.expect_keyword(Keyword::FOR).map_err(from_parser)?;
+        if self.parser.consume_token(&Token::LParen) {
+            let query = self.parser.parse_query().map_err(from_parser)?;
+            self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+            return Ok(query);
+        }
+        let name = self.parser.parse_object_name(false).map_err(from_parser)?;
+        self.query_from_text(&format!("SELECT * FROM {name}"))
     }
 
     pub(super) fn describe(&mut self) -> Result<Statement> {

@@ -1,4 +1,4 @@
-//! Statements that tend files: `VACUUM`, `OPTIMIZE`, and Trino's `ALTER TABLE … EXECUTE optimize`.
+//! Statements that tend files: `VACUUM`, `OPTIMIZE`, `ANALYZE`, and Trino's `ALTER TABLE … EXECUTE optimize`.
 
 use std::time::Duration;
 
@@ -74,6 +74,26 @@ impl Source<'_> {
         let negative = || Error::InvalidParameter(format!("{option} must not be negative: \"{text}\""));
         let nanoseconds = u128::try_from(nanoseconds).map_err(|_| negative())?;
         Ok(Duration::from_secs(u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(u64::MAX)))
+    }
+
+    /// `ANALYZE [t [(column, …)], …]`.
+    pub(super) fn analyze(&mut self) -> Result<Statement> {
+        self.parser.next_token();
+        let mut tables = Vec::new();
+        while self.parser.peek_token().token != Token::EOF {
+            let name = name_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?;
+            let mut columns = Vec::new();
+            if self.parser.consume_token(&Token::LParen) {
+                let names = self.parser.parse_comma_separated(|parser| parser.parse_identifier());
+                columns = names.map_err(from_parser)?.iter().map(fold).collect();
+                self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+            }
+            tables.push((name, columns));
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        Ok(Statement::Upkeep(Box::new(Upkeep::Analyze(tables))))
     }
 
     /// `OPTIMIZE [TABLE] t [WHERE …] [ORDER BY … | ZORDER BY (…)]`.
