@@ -53,7 +53,7 @@ pub struct Vacuum {
 pub struct Optimize {
     pub name: Name,
     /// Only files that can hold a row that passes.
-    pub filter: Option<ast::Expr>,
+    pub filter: Option<Box<ast::Expr>>,
     pub order: Order,
     /// Files below this size are put together.
     pub small_bytes: u64,

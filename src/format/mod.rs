@@ -5,6 +5,7 @@
 
 pub mod iceberg;
 pub mod files;
+pub mod metrics;
 pub mod partition;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::file_format::FileFormat;
 use object_store::ObjectMeta;
 
+use self::metrics::FileStatistics;
 use crate::storage::Location;
 
 /// One file of a table.
@@ -26,13 +28,13 @@ pub struct DataFile {
     /// Values of the partition columns, in their order; empty for an unpartitioned table.
     pub partition: Vec<ScalarValue>,
     /// Row count and column bounds over the table's schema (partition columns included), where known.
-    pub statistics: Option<Arc<Statistics>>,
+    pub statistics: Option<FileStatistics>,
 }
 
 impl DataFile {
     /// The number of its rows, where it is known exactly.
     pub fn row_count(&self) -> Option<u64> {
-        match self.statistics.as_ref()?.num_rows {
+        match self.statistics.as_ref()?.rows() {
             Precision::Exact(rows) => u64::try_from(rows).ok(),
             Precision::Inexact(_) | Precision::Absent => None,
         }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use datafusion::common::{ColumnStatistics, ScalarValue};
 use parquet::arrow::RowNumber;
 
+use crate::format::metrics::FileStatistics;
 use crate::format::{DataFile, Snapshot};
 
 /// The number of a row's file: an `Int32`, the place among the snapshot's files.
@@ -44,19 +45,17 @@ pub fn chosen(addressed: &Snapshot, chosen: &[usize]) -> Snapshot {
 fn numbered(file: &DataFile, number: i32) -> DataFile {
     let mut file = file.clone();
     file.partition.push(ScalarValue::from(number));
-    file.statistics = file.statistics.map(|known| Arc::new(with_address(&known, number)));
+    file.statistics = file.statistics.map(|known| with_address(known, number));
     file
 }
 
-fn with_address(known: &Statistics, number: i32) -> Statistics {
-    let mut known = known.clone();
+fn with_address(known: FileStatistics, number: i32) -> FileStatistics {
     let constant = Precision::Exact(ScalarValue::from(number));
-    known.column_statistics.push(ColumnStatistics {
+    let file = ColumnStatistics {
         null_count: Precision::Exact(0),
         min_value: constant.clone(),
         max_value: constant,
         ..ColumnStatistics::new_unknown()
-    });
-    known.column_statistics.push(ColumnStatistics::new_unknown());
-    known
+    };
+    known.with(file).with(ColumnStatistics::new_unknown())
 }

@@ -32,6 +32,7 @@ use datafusion::physical_plan::metrics::MetricBuilder;
 use crate::error::Result;
 use crate::format::files::footers::footer_cache;
 use crate::format::files::statistics::with_statistics;
+use crate::format::metrics::merged;
 use crate::format::{DataFile, Snapshot};
 
 /// Files whose statistics are read at once when a limit may end the reading early.
@@ -162,11 +163,9 @@ fn parquet_plan(
 /// The statistics of all `files` together. Unknown files make counts and bounds unknown; the bytes
 /// are then estimated from the sizes of the files.
 fn summed(snapshot: &Snapshot, files: &[DataFile]) -> DataFusionResult<Statistics> {
-    let unknown = Statistics::new_unknown(&snapshot.schema);
-    let known = files.iter().map(|file| file.statistics.as_deref().unwrap_or(&unknown));
     let mut sum = match files {
-        [] => unknown.clone().with_num_rows(Precision::Exact(0)),
-        _ => Statistics::try_merge_iter(known, &snapshot.schema)?,
+        [] => Statistics::new_unknown(&snapshot.schema).with_num_rows(Precision::Exact(0)),
+        _ => merged(files, &snapshot.schema)?,
     };
     if sum.num_rows == Precision::Absent && sum.total_byte_size == Precision::Absent {
         let bytes: u64 = files.iter().map(|file| file.object.size).sum();

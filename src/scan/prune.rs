@@ -5,15 +5,14 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use datafusion::catalog::Session;
-use datafusion::common::pruning::PrunableStatistics;
-use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ScalarValue, Statistics};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
 use crate::error::Result;
+use crate::format::metrics::Bounds;
 use crate::format::{DataFile, Snapshot};
 
 /// Whether `filter` has one value for a whole file: it uses partition columns alone, and nothing
@@ -81,8 +80,7 @@ pub fn by_bounds(
     mut files: Vec<DataFile>,
     filters: &[Expr],
 ) -> Result<Vec<DataFile>> {
-    let has_no_rows = |known: &Arc<Statistics>| known.num_rows == Precision::Exact(0);
-    files.retain(|file| !file.statistics.as_ref().is_some_and(has_no_rows));
+    files.retain(|file| file.row_count() != Some(0));
     if files.iter().all(|file| file.statistics.is_none()) {
         return Ok(files);
     }
@@ -105,8 +103,5 @@ fn may_pass(state: &dyn Session, snapshot: &Snapshot, files: &[DataFile], filter
         .with_max_in_list_size(options.max_in_list_size)
         .build(predicate);
     let Some(pruning) = pruning else { return all() };
-    let unknown = Arc::new(Statistics::new_unknown(&snapshot.schema));
-    let known = files.iter().map(|file| Arc::clone(file.statistics.as_ref().unwrap_or(&unknown)));
-    let statistics = PrunableStatistics::new(known.collect(), Arc::clone(&snapshot.schema));
-    pruning.prune(&statistics).unwrap_or_else(|_| all())
+    pruning.prune(&Bounds::of(files, &snapshot.schema)).unwrap_or_else(|_| all())
 }

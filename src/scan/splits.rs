@@ -7,6 +7,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileGroup;
 
 use crate::format::DataFile;
+use crate::format::metrics::FileStatistics;
 
 /// Deals `files` out to at most `partitions_max` groups of about equal size.
 pub fn spread(files: &[DataFile], partitions_max: usize) -> Vec<FileGroup> {
@@ -32,7 +33,7 @@ fn partitioned(file: &DataFile) -> PartitionedFile {
     let mut partitioned =
         PartitionedFile::from(file.object.clone()).with_partition_values(file.partition.clone());
     // Ours cover the partition columns already, which `with_statistics` would add once more.
-    partitioned.statistics = file.statistics.clone();
+    partitioned.statistics = file.statistics.as_ref().map(FileStatistics::get);
     partitioned
 }
 

@@ -12,6 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::{prune, scan};
 use crate::format::Snapshot;
+use crate::format::metrics::merged;
 
 /// The rows of one snapshot, whatever happens to its table meanwhile.
 #[derive(Debug)]
@@ -59,9 +60,11 @@ impl TableProvider for FilesTable {
 
     /// Known before planning only where the format itself says it, as Iceberg does.
     fn statistics(&self) -> Option<Statistics> {
-        let known = self.snapshot.files.iter().map(|file| file.statistics.as_deref());
-        let known = known.collect::<Option<Vec<_>>>().filter(|known| !known.is_empty())?;
-        let mut sum = Statistics::try_merge_iter(known, &self.snapshot.schema).ok()?;
+        let files = &self.snapshot.files;
+        if files.is_empty() || files.iter().any(|file| file.statistics.is_none()) {
+            return None;
+        }
+        let mut sum = merged(files, &self.snapshot.schema).ok()?;
         self.snapshot.add_distinct(&mut sum);
         Some(sum)
     }

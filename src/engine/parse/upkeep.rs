@@ -103,7 +103,7 @@ impl Source<'_> {
         let name = name_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?;
         let mut optimize = Optimize::of(name);
         if self.parser.parse_keyword(Keyword::WHERE) {
-            optimize.filter = Some(self.parser.parse_expr().map_err(from_parser)?);
+            optimize.filter = Some(Box::new(self.parser.parse_expr().map_err(from_parser)?));
         }
         optimize.order = self.file_order()?;
         Ok(Statement::Upkeep(Box::new(Upkeep::Optimize(optimize))))
@@ -157,7 +157,7 @@ impl Source<'_> {
             self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
         }
         if self.parser.parse_keyword(Keyword::WHERE) {
-            optimize.filter = Some(self.parser.parse_expr().map_err(from_parser)?);
+            optimize.filter = Some(Box::new(self.parser.parse_expr().map_err(from_parser)?));
         }
         Ok(Statement::Upkeep(Box::new(Upkeep::Optimize(optimize))))
     }

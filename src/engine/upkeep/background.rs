@@ -34,6 +34,9 @@ const FILES_MIN: usize = 32;
 const BYTES_MAX: u64 = 512 << 20;
 /// Snapshots that could go before they do.
 const EXPIRED_MIN: usize = 100;
+/// Snapshots that a table's metadata names, so that it does not grow with every commit of a busy week. What
+/// is older is found by the lake's own versions, as long as it is kept.
+const SNAPSHOTS_MAX: usize = 1000;
 /// How long a table must not have been updated.
 const QUIET: Duration = Duration::from_secs(10 * 60);
 
@@ -104,9 +107,10 @@ async fn tend(
             false => lake.touch(metadata_id(lake, name)),
         }
     }
-    let retention = engine.config.snapshot_retention;
-    if Expiry::after(retention, Utc::now().timestamp_millis()).count(metadata) >= EXPIRED_MIN {
-        expire(engine, lake, name, retention).await?;
+    let expiry = Expiry::after(engine.config.snapshot_retention, Utc::now().timestamp_millis());
+    let expiry = expiry.at_most(SNAPSHOTS_MAX);
+    if expiry.count(metadata) >= EXPIRED_MIN {
+        expire(engine, lake, name, expiry).await?;
     }
     Ok(())
 }
@@ -146,14 +150,14 @@ async fn compact(engine: &Arc<Engine>, name: &FullName) -> Result<()> {
     Ok(())
 }
 
-async fn expire(engine: &Arc<Engine>, lake: &Arc<Lake>, name: &FullName, retention: Duration) -> Result<()> {
+async fn expire(engine: &Arc<Engine>, lake: &Arc<Lake>, name: &FullName, expiry: Expiry) -> Result<()> {
     let session = session(engine, &name.catalog)?;
     let began = Instant::now();
     let queries = &engine.runtime.queries;
     let guard =
         queries.begin(OWNER_NAME, &name.catalog, format!("VACUUM {name}").into(), Default::default())?;
     let run = Run::begin(&engine.runtime, guard, None);
-    let expired = session.expire(lake, vec![name.clone()], retention, &run).await;
+    let expired = session.expire(lake, vec![name.clone()], expiry, &run).await;
     let noted = expired.as_ref().map(|()| (0, 0)).map_err(Error::repeated);
     session.note_upkeep(format!("{}.{name}", name.catalog), "expire", began, noted);
     expired

@@ -32,6 +32,7 @@ use crate::engine::write::{column_not_found, write_options};
 use crate::error::{Error, Result};
 use crate::format::Snapshot;
 use crate::format::iceberg::Change;
+use crate::format::metrics::merged;
 use crate::function::z_order::{Span, z_order};
 use crate::scan::{FilesTable, address};
 
@@ -190,11 +191,9 @@ async fn query(
 
 /// Where a row lies on a Z-curve through these columns, each from its least value to its greatest.
 fn z_key(columns: &[String], chosen: &Snapshot) -> Result<Expr> {
-    let unknown = Statistics::new_unknown(&chosen.schema);
-    let known = chosen.files.iter().map(|file| file.statistics.as_deref().unwrap_or(&unknown));
     let known = match chosen.files.is_empty() {
-        true => unknown.clone(),
-        false => Statistics::try_merge_iter(known, &chosen.schema)?,
+        true => Statistics::new_unknown(&chosen.schema),
+        false => merged(&chosen.files, &chosen.schema)?,
     };
     let mut spans = Vec::with_capacity(columns.len());
     for name in columns {

@@ -41,7 +41,8 @@ impl Session {
         let (lake, tables) = self.vacuumed_tables(request).await?;
         if !request.dry_run {
             lake.ensure_writable().await?;
-            self.expire(&lake, tables.clone(), retention, run).await?;
+            let expiry = Expiry::after(retention, chrono::Utc::now().timestamp_millis());
+            self.expire(&lake, tables.clone(), expiry, run).await?;
         }
         let only = match request.names.is_empty() {
             true => None,
@@ -96,10 +97,9 @@ impl Session {
         &self,
         lake: &Arc<Lake>,
         tables: Vec<FullName>,
-        retention: Duration,
+        expiry: Expiry,
         run: &Run,
     ) -> Result<()> {
-        let expiry = Expiry::after(retention, chrono::Utc::now().timestamp_millis());
         for some in tables.chunks(TABLES_PER_COMMIT) {
             let transaction = self.new_transaction();
             for table in some {

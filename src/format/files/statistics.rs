@@ -46,7 +46,7 @@ pub async fn with_statistics(
     // Boxed, because rustc cannot prove the stream `Send` otherwise (rust-lang/rust#64552).
     let found: Vec<_> = reads.boxed().buffered(concurrency).try_collect().await?;
     for (index, statistics) in wanted.into_iter().zip(found) {
-        files[index].statistics = Some(statistics);
+        files[index].statistics = Some(statistics.into());
     }
     Ok(files)
 }

@@ -35,7 +35,7 @@ const AVERAGE_BYTES: &str = "lacus.average-bytes";
 /// The binary logarithm of the hashes that a sketch keeps: Iceberg's and DataSketches' own choice.
 const LOG_ENTRIES: u8 = 12;
 /// About the most that a sketch takes in memory: a table twice as large as what it keeps.
-pub const SKETCH_BYTES: usize = 2 * 16 << LOG_ENTRIES;
+pub const SKETCH_BYTES: usize = 32 << LOG_ENTRIES;
 
 /// What was counted of one column, by one reader or several.
 #[derive(Debug)]

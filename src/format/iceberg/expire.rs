@@ -24,13 +24,20 @@ pub struct Expiry {
     /// Milliseconds since 1970 from which on everything is kept, unless the table says otherwise.
     pub before_ms: i64,
     pub now_ms: i64,
+    /// Snapshots that are kept at the most, the newest ones.
+    pub most: usize,
 }
 
 impl Expiry {
     /// Keeps what was current within `retention`.
     pub fn after(retention: Duration, now_ms: i64) -> Self {
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-        Self { before_ms: now_ms.saturating_sub(retention_ms), now_ms }
+        Self { before_ms: now_ms.saturating_sub(retention_ms), now_ms, most: usize::MAX }
+    }
+
+    /// Keeps no more than so many snapshots, however young they are.
+    pub fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// From when on this table keeps everything.
@@ -41,14 +48,14 @@ impl Expiry {
 
     /// The number of snapshots that `metadata` would lose.
     pub fn count(self, metadata: &TableMetadata) -> usize {
-        expired(metadata, self.of(metadata)).len()
+        expired(metadata, self).len()
     }
 }
 
 /// Takes the snapshots out of `draft` that are no longer kept.
 pub(super) fn expire(draft: &mut TableMetadata, expiry: Expiry) {
     let before_ms = expiry.of(draft);
-    let gone = expired(draft, before_ms);
+    let gone = expired(draft, expiry);
     if gone.is_empty() {
         return;
     }
@@ -66,8 +73,9 @@ pub(super) fn expire(draft: &mut TableMetadata, expiry: Expiry) {
     }
 }
 
-/// The snapshots that nobody names and that were replaced before `before_ms`.
-pub(super) fn expired(metadata: &TableMetadata, before_ms: i64) -> HashSet<i64> {
+/// The snapshots that nobody names and that are no longer kept.
+pub(super) fn expired(metadata: &TableMetadata, expiry: Expiry) -> HashSet<i64> {
+    let before_ms = expiry.of(metadata);
     let mut kept: HashSet<i64> = metadata.refs.values().map(|reference| reference.snapshot_id).collect();
     kept.extend(metadata.current_snapshot_id);
     let least = metadata.properties.get(KEEP_PROPERTY).and_then(|text| text.parse().ok()).unwrap_or(1_usize);
@@ -75,10 +83,13 @@ pub(super) fn expired(metadata: &TableMetadata, before_ms: i64) -> HashSet<i64> 
         metadata.snapshots.iter().map(|one| (one.timestamp_ms, one.snapshot_id)).collect();
     newest.sort_unstable_by(|a, b| b.cmp(a));
     kept.extend(newest.iter().take(least.max(1)).map(|(_, id)| *id));
+    let surplus: HashSet<i64> = newest.iter().skip(expiry.most.max(1)).map(|(_, id)| *id).collect();
     let replaced = replaced(metadata);
     let snapshots = metadata.snapshots.iter().filter(|one| !kept.contains(&one.snapshot_id));
-    let old = snapshots
-        .filter(|one| replaced.get(&one.snapshot_id).copied().unwrap_or(one.timestamp_ms) < before_ms);
+    let old = snapshots.filter(|one| {
+        let id = one.snapshot_id;
+        surplus.contains(&id) || replaced.get(&id).copied().unwrap_or(one.timestamp_ms) < before_ms
+    });
     old.map(|one| one.snapshot_id).collect()
 }
 
@@ -123,6 +134,10 @@ mod tests {
         table
     }
 
+    fn all(now_ms: i64) -> Expiry {
+        Expiry::after(Duration::ZERO, now_ms)
+    }
+
     fn ids(table: &TableMetadata) -> Vec<i64> {
         table.snapshots.iter().map(|one| one.snapshot_id).collect()
     }
@@ -131,7 +146,7 @@ mod tests {
     fn what_was_current_within_the_retention_stays() {
         // The second was written long ago, but replaced only at 90.
         let mut draft = table(&[10, 20, 90, 95]);
-        let expiry = Expiry { before_ms: 50, now_ms: 100 };
+        let expiry = Expiry { before_ms: 50, ..all(100) };
         assert_eq!(expiry.count(&draft), 1);
         expire(&mut draft, expiry);
         assert_eq!(ids(&draft), [1, 2, 3]);
@@ -145,22 +160,29 @@ mod tests {
         let mut draft = table(&[10, 20, 30, 40, 50]);
         let tag = Reference { snapshot_id: 1, kind: "tag".to_owned(), rest: serde_json::Map::new() };
         draft.refs.insert("v1".to_owned(), tag);
-        expire(&mut draft, Expiry { before_ms: 1000, now_ms: 1000 });
+        expire(&mut draft, all(1000));
         assert_eq!(ids(&draft), [1, 4]);
         // History before a gap is none: what tag v1 names was current before snapshots that are gone.
         assert_eq!(draft.snapshot_log.len(), 1);
 
         let mut draft = table(&[10, 20, 30]);
         draft.properties.insert(KEEP_PROPERTY.to_owned(), "2".to_owned());
-        expire(&mut draft, Expiry { before_ms: 1000, now_ms: 1000 });
+        expire(&mut draft, all(1000));
         assert_eq!(ids(&draft), [1, 2]);
+    }
+
+    #[test]
+    fn young_snapshots_go_when_there_are_too_many() {
+        let mut draft = table(&[10, 20, 30, 40]);
+        expire(&mut draft, Expiry::after(Duration::from_secs(60), 50).at_most(2));
+        assert_eq!(ids(&draft), [2, 3]);
     }
 
     #[test]
     fn a_tables_own_age_wins() {
         let mut draft = table(&[10, 20, 30]);
         draft.properties.insert(AGE_PROPERTY.to_owned(), "90".to_owned());
-        assert_eq!(Expiry { before_ms: 1000, now_ms: 1000 }.count(&draft), 2);
-        assert_eq!(Expiry { before_ms: 1000, now_ms: 100 }.count(&draft), 0);
+        assert_eq!(all(1000).count(&draft), 2);
+        assert_eq!(Expiry { now_ms: 100, ..all(1000) }.count(&draft), 0);
     }
 }

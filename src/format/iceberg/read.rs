@@ -16,15 +16,14 @@ use super::metadata::{PartitionColumn, TableMetadata, TableSnapshot};
 use super::schema::{Field, Schema};
 use super::{cache, statistics};
 use crate::error::{Error, Result};
+use crate::format::metrics::{FileColumns, FileStatistics};
 use crate::format::{DataFile, Snapshot};
 use crate::storage::Location;
 
 /// Manifests that are read at once.
 pub(super) const READS_MAX: usize = 16;
 
-/// About what a column's statistics take in memory.
-const COLUMN_BYTES: usize = 384;
-/// About what the rest of a data file takes in memory.
+/// About what a data file takes in memory, but for its statistics.
 const FILE_BYTES: usize = 384;
 
 /// Reads the table metadata at `metadata_url`, from memory if it was read lately.
@@ -158,14 +157,18 @@ async fn manifest_files(
     let partition = metadata.partition_columns(listed.spec_id)?;
     let bytes = fetch(location, &listed.url).await?;
     let (location, listed, schema) = (location.clone(), listed.clone(), schema.clone());
-    let columns = schema.fields.len();
     let files = off_the_reactor(move || {
         let entries = manifest::read(&listed, &bytes, &partition)?;
-        let live = entries.iter().filter(|entry| entry.is_live());
-        live.map(|entry| data_file(&location, entry, &schema, &partition)).collect::<Result<Vec<_>>>()
+        let live: Vec<&Entry> = entries.iter().filter(|entry| entry.is_live()).collect();
+        let known = live.iter().map(|entry| statistics::of_file(&entry.file, &schema, &partition));
+        let columns = FileColumns::new(&Arc::new(to_arrow(&schema)), &known.collect::<Vec<_>>())?;
+        let file = |(place, entry): (usize, &&Entry)| known_file(&location, entry, columns.file(place));
+        let files = live.iter().enumerate().map(file).collect::<Result<Vec<_>>>()?;
+        Ok((files, columns.memory_bytes()))
     });
-    let files = Arc::new(files.await?);
-    cache::put(&key, files.clone(), files.len() * (FILE_BYTES + COLUMN_BYTES * columns));
+    let (files, bytes) = files.await?;
+    let files = Arc::new(files);
+    cache::put(&key, files.clone(), files.len() * FILE_BYTES + bytes);
     Ok(files)
 }
 
@@ -176,6 +179,11 @@ pub(super) fn data_file(
     schema: &Schema,
     partition: &[PartitionColumn],
 ) -> Result<DataFile> {
+    let known = statistics::of_file(&entry.file, schema, partition);
+    known_file(location, entry, Arc::new(known).into())
+}
+
+fn known_file(location: &Location, entry: &Entry, statistics: FileStatistics) -> Result<DataFile> {
     let file = &entry.file;
     if file.content != 0 {
         return Err(Error::Unsupported("Iceberg tables with delete files (merge-on-read)".to_owned()));
@@ -191,8 +199,7 @@ pub(super) fn data_file(
         e_tag: None,
         version: None,
     };
-    let statistics = statistics::of_file(file, schema, partition);
-    Ok(DataFile { object, partition: Vec::new(), statistics: Some(Arc::new(statistics)) })
+    Ok(DataFile { object, partition: Vec::new(), statistics: Some(statistics) })
 }
 
 /// Reads all entries of a manifest, deleted ones included.

@@ -61,7 +61,7 @@ impl<'a> References<'a> {
             let is_current = current == Some(url.as_str());
             let loaded = read::load(self.location, &url).await.map(Some);
             let Some(metadata) = there(loaded, is_current)? else { continue };
-            let gone = expired(&metadata, expiry.of(&metadata));
+            let gone = expired(&metadata, expiry);
             for covered in covered(&metadata, &gone) {
                 left.remove(covered);
             }

@@ -90,14 +90,14 @@ async fn create_and_append_make_one_version_with_one_snapshot() {
     assert_eq!(loaded.properties["write.delete.mode"], "copy-on-write");
 
     let files = files(&lake, &loaded).await;
-    let statistics = files[0].statistics.as_ref().unwrap();
+    let statistics = files[0].statistics.as_ref().unwrap().get();
     assert_eq!(statistics.num_rows, Precision::Exact(3));
     let [day, n] = statistics.column_statistics.as_slice() else { panic!("two columns") };
     assert_eq!(n.min_value, Precision::Exact(ScalarValue::Int64(Some(3))));
     assert_eq!(n.max_value, Precision::Exact(ScalarValue::Int64(Some(9))));
     assert_eq!((n.null_count, n.byte_size), (Precision::Exact(0), Precision::Exact(24)));
     assert_eq!(day.max_value, Precision::Exact(ScalarValue::Utf8View(Some("monday".into()))));
-    let long = &files[1].statistics.as_ref().unwrap().column_statistics[0];
+    let long = files[1].statistics.as_ref().unwrap().get().column_statistics[0].clone();
     assert_eq!(long.min_value, Precision::Inexact(ScalarValue::Utf8View(Some("a day with a lon".into()))));
     assert_eq!(long.max_value, Precision::Inexact(ScalarValue::Utf8View(Some("a day with a loo".into()))));
 }
@@ -128,7 +128,7 @@ async fn an_overwrite_of_partitions_keeps_the_other_partitions() {
     let then = snapshot(&lake.location, &after, old).await.unwrap();
     assert_eq!(then.files.len(), 2, "the past stays readable");
     let live = files(&lake, &after).await;
-    let day = &live[0].statistics.as_ref().unwrap().column_statistics[0];
+    let day = live[0].statistics.as_ref().unwrap().get().column_statistics[0].clone();
     assert_eq!(day.min_value, day.max_value, "an identity partition is a constant");
 
     let truncate = Change::Overwrite { add: vec![], remove: Removal::All };
