@@ -172,7 +172,7 @@ async fn optimize_loses_no_append_that_comes_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sorted_files_are_skipped_by_what_they_hold() {
+async fn a_sorted_table_has_the_rows_that_it_had() {
     let (_catalogs, daemon) = lake().await;
     let client = daemon.connect("lake").await;
     let made = "CREATE TABLE mart.flights AS SELECT * FROM raw.flights";

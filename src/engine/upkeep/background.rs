@@ -100,11 +100,12 @@ async fn tend(
 ) -> Result<()> {
     let files = metadata.current_snapshot().and_then(|now| now.summary.get("total-data-files")?.parse().ok());
     let may_compact = files.is_none_or(|files: usize| files >= FILES_MIN);
-    if may_compact && engine.runtime.metrics.queries_waiting.load(Ordering::Relaxed) == 0 {
-        match is_quiet(metadata) {
-            true => compact(engine, name).await?,
+    if may_compact {
+        let somebody_waits = engine.runtime.metrics.queries_waiting.load(Ordering::Relaxed) > 0;
+        match somebody_waits || !is_quiet(metadata) {
             // It is looked at again, though nobody may write to it until then.
-            false => lake.touch(metadata_id(lake, name)),
+            true => lake.touch(id_of(lake, name)),
+            false => compact(engine, name).await?,
         }
     }
     let expiry = Expiry::after(engine.config.snapshot_retention, Utc::now().timestamp_millis());
@@ -116,7 +117,7 @@ async fn tend(
 }
 
 /// The id of a table by its name now.
-fn metadata_id(lake: &Lake, name: &FullName) -> Option<String> {
+fn id_of(lake: &Lake, name: &FullName) -> Option<String> {
     Some(lake.current().table(&name.schema, &name.name)?.id.clone())
 }
 
