@@ -299,8 +299,13 @@ mod tests {
     use super::*;
 
     fn put(name: &str, id: &str, metadata: &str) -> Operation {
-        let table =
-            TableRecord { id: id.into(), directory: "d".into(), metadata: metadata.into(), comment: None, rows: None };
+        let table = TableRecord {
+            id: id.into(),
+            directory: "d".into(),
+            metadata: metadata.into(),
+            comment: None,
+            rows: None,
+        };
         Operation::PutTable { schema: "s".into(), name: name.into(), table }
     }
 
