@@ -155,6 +155,11 @@ impl TableRecord {
         self.rows.as_ref().unwrap_or(&self.metadata)
     }
 
+    /// Whether this is the version of that metadata file, or one with the same rows.
+    pub fn is_at(&self, metadata: &str) -> bool {
+        self.metadata == metadata || self.rows_version() == metadata
+    }
+
     /// Moves the record to a new version of the table.
     pub fn advance(&mut self, metadata: String, is_upkeep: bool) {
         self.rows = is_upkeep.then(|| self.rows_version().to_owned());

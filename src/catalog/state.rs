@@ -134,8 +134,7 @@ impl LakeState {
             },
             Dependency::Table { schema, name, id, metadata } => {
                 self.table(schema, name).is_some_and(|table| {
-                    table.id == *id
-                        && metadata.as_ref().is_none_or(|metadata| table.rows_version() == metadata)
+                    table.id == *id && metadata.as_ref().is_none_or(|metadata| table.is_at(metadata))
                 })
             }
             Dependency::Branch { name, id, epoch } => {
@@ -277,6 +276,7 @@ mod tests {
         kept.advance("d".into(), true);
         state.change(&put("t", kept.clone()));
         assert!(state.check(&relied(Some("b"))).is_ok(), "upkeep changes nothing that a query could see");
+        assert!(state.check(&relied(Some("d"))).is_ok(), "who relies upon the very version finds it");
         kept.advance("e".into(), false);
         state.change(&put("t", kept));
         assert_eq!(state.check(&relied(Some("b"))).unwrap_err().sqlstate(), "40001");

@@ -218,8 +218,8 @@ async fn merged(
 fn as_of_base(dependency: Dependency, base: &LakeState) -> Dependency {
     match dependency {
         Dependency::Table { schema, name, id, metadata } => {
-            let known = base.table_by_id(&id).map(|(_, _, table)| &table.metadata);
-            let metadata = metadata.filter(|metadata| Some(metadata) == known);
+            let known = base.table_by_id(&id).map(|(_, _, table)| table);
+            let metadata = metadata.filter(|metadata| known.is_some_and(|known| known.is_at(metadata)));
             Dependency::Table { schema, name, id, metadata }
         }
         other => other,
