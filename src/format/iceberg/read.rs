@@ -130,8 +130,13 @@ pub(super) async fn manifests(
     if manifests.iter().any(|listed| listed.content != 0 && listed.live_files() > 0) {
         return Err(Error::Unsupported("Iceberg tables with delete files (merge-on-read)".to_owned()));
     }
-    cache::put(url, manifests.clone(), manifests.len() * 2 * size_of::<ManifestFile>());
+    keep_list(url, &manifests);
     Ok(manifests)
+}
+
+/// Keeps a manifest list that was read or just written for the next [`manifests`].
+pub(super) fn keep_list(url: &str, manifests: &Arc<Vec<ManifestFile>>) {
+    cache::put(url, Arc::clone(manifests), manifests.len() * 2 * size_of::<ManifestFile>());
 }
 
 /// The live files of one manifest, from memory if it was read lately under the same schema.
