@@ -158,6 +158,19 @@ impl Transaction {
         Ok(self.open(lake, schema, name).await?.map(|table| Found::Table(table)))
     }
 
+    /// Whether there is a table or view of this name. Of a managed table nothing is read.
+    ///
+    /// # Errors
+    /// As [`relation`](Self::relation).
+    pub async fn has_relation(&self, catalog: &str, schema: &str, name: &str) -> Result<bool> {
+        if let Place::Lake(lake) = self.place(catalog, schema)?
+            && self.view(lake).await?.state.relation(schema, name).is_some()
+        {
+            return Ok(true);
+        }
+        Ok(self.relation(catalog, schema, name).await?.is_some())
+    }
+
     /// Where the relations of a schema are recorded.
     fn place(&self, catalog: &str, schema: &str) -> Result<Place<'_>> {
         if schema == TEMPORARY_SCHEMA {

@@ -180,8 +180,7 @@ impl Planner {
     /// # Errors
     /// [`Error::TableNotFound`], [`Error::SchemaNotFound`], [`Error::CatalogNotFound`].
     pub async fn find(&self, name: &Name) -> Result<FullName> {
-        let found = self.lookup(name).await?;
-        found.map(|(full, _)| full).ok_or_else(|| Error::TableNotFound(name.to_string()))
+        self.locate(name).await?.ok_or_else(|| Error::TableNotFound(name.to_string()))
     }
 
     /// Names a relation that is to be created: in the schema given, or the first of the search path.

@@ -9,8 +9,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::daemon::{Catalogs, Daemon, Setup, code, rows};
-use crate::faults::number;
+use crate::faults::{in_bucket, number};
 use crate::interop::python;
+use crate::s3::S3Target;
 
 /// Sends one request; returns the status and the body, null where there is none.
 pub fn request(address: SocketAddr, head: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
@@ -207,6 +208,40 @@ async fn several_tables_change_in_one_entry_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_made_again_on_what_another_daemon_left() {
+    let target = S3Target::for_tests().await;
+    let catalogs = [in_bucket(&target), in_bucket(&target)];
+    let daemons = [0, 1].map(|at: usize| Setup::default().serve(catalogs[at].path()));
+    let sql = daemons[0].connect("lake").await;
+    rows(&sql, "CREATE SCHEMA IF NOT EXISTS mart").await;
+    rows(&sql, "CREATE TABLE mart.marks (n integer)").await;
+    let head = "GET /iceberg/v1/lake/namespaces/mart/tables/marks";
+    let http = daemons[1].http;
+    let uuid = request(http, head, &[], "").1["metadata"]["table-uuid"].clone();
+    let inserts = tokio::spawn(async move {
+        for n in 0..12 {
+            rows(&sql, &format!("INSERT INTO mart.marks VALUES ({n})")).await;
+        }
+        sql
+    });
+    let commit = move |value: &str| {
+        let body = change("marks", &uuid, value).to_string();
+        request(http, "POST /iceberg/v1/lake/namespaces/mart/tables/marks", &[], &body)
+    };
+    let told = tokio::task::spawn_blocking(move || {
+        (0..12).map(|n| commit(&n.to_string())).find(|(status, _)| *status != 200)
+    });
+    assert_eq!(told.await.unwrap(), None, "nothing that a commit required has changed");
+    let sql = inserts.await.unwrap();
+    assert_eq!(number(&sql, "SELECT count(DISTINCT n) FROM mart.marks").await, 12);
+    let table = request(daemons[0].http, head, &[], "").1["metadata"].clone();
+    assert_eq!(
+        (&table["properties"]["told"], table["snapshots"].as_array().unwrap().len()),
+        (&json!("11"), 12)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_make_no_sense_are_told_so() {
     let (_catalogs, daemon) = with_tables().await;
     let ask = |head: &str, body: &str| {
@@ -309,4 +344,50 @@ async fn users_log_in_as_on_the_other_port() {
     for refused in ["wrong", "nobody", "forged"] {
         assert!(seen[refused].is_string(), "{seen}");
     }
+}
+
+/// Asks over TLS, believing the one certificate; returns the status.
+async fn status_over_tls(address: SocketAddr, certificate: &Path, headers: &str) -> u16 {
+    use rustls_pki_types::pem::PemObject;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::rustls::crypto::ring::default_provider;
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    let mut roots = RootCertStore::empty();
+    roots.add(rustls_pki_types::CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut stream = connector.connect("localhost".try_into().unwrap(), socket).await.unwrap();
+    let head = "GET /iceberg/v1/lake/namespaces HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    stream.write_all(format!("{head}{headers}\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The other side may close without a word.
+    stream.read_to_end(&mut answer).await.ok();
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_speaks_tls_and_can_insist_on_it() {
+    let state = tempfile::tempdir().unwrap();
+    let flags = ["--tls-required", "--state-dir", state.path().to_str().unwrap()];
+    let (_catalogs, daemon) = served(&flags).await;
+    let certificate = state.path().join("server.crt");
+    assert_eq!(status_over_tls(daemon.http, &certificate, "").await, 200);
+    assert_eq!(status_over_tls(daemon.http, &certificate, "Origin: https://localhost\r\n").await, 403);
+    let plain = request(daemon.http, "GET /iceberg/v1/lake/namespaces", &[], "");
+    assert_eq!((plain.0, &plain.1["error"]["type"]), (403, &json!("ForbiddenException")));
+    assert_eq!(request(daemon.http, "GET /health", &[], "").0, 200, "who watches needs no TLS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_beyond_the_limit_is_refused() {
+    let (_catalogs, daemon) = served(&["--message-limit", "100KB"]).await;
+    let body = format!("{{\"namespace\": [\"{}\"]}}", "x".repeat(200_000));
+    let (status, told) = request(daemon.http, "POST /iceberg/v1/lake/namespaces", &[], &body);
+    assert_eq!(status, 413, "{told}");
 }

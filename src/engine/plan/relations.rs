@@ -46,15 +46,27 @@ impl Planner {
         }
     }
 
-    /// Looks a relation up: where its name says, or along the search path, `pg_catalog` first.
+    /// Looks a relation up, as [`locate`](Self::locate) finds it.
     pub(super) async fn lookup(&self, name: &Name) -> Result<Option<(FullName, Found)>> {
+        let Some(full) = self.locate(name).await? else { return Ok(None) };
+        let found = match runtime_tables::table(&self.runtime, name)? {
+            Some(table) => Some(Found::Table(table)),
+            None => self.relation(&full).await?,
+        };
+        Ok(found.map(|found| (full, found)))
+    }
+
+    /// Finds a relation: where its name says, or along the search path, `pg_catalog` first. What files a
+    /// managed table has is not asked.
+    pub(super) async fn locate(&self, name: &Name) -> Result<Option<FullName>> {
         let catalog = name.catalog.as_ref().unwrap_or(&self.database);
-        if let Some(table) = runtime_tables::table(&self.runtime, name)? {
-            let schema = runtime_tables::SCHEMA.to_owned();
-            return Ok(Some((
-                FullName { catalog: catalog.clone(), schema, name: name.name.clone() },
-                Found::Table(table),
-            )));
+        let full = |schema: &str| FullName {
+            catalog: catalog.clone(),
+            schema: schema.to_owned(),
+            name: name.name.clone(),
+        };
+        if runtime_tables::table(&self.runtime, name)?.is_some() {
+            return Ok(Some(full(runtime_tables::SCHEMA)));
         }
         self.transaction.ensure_catalog(catalog)?;
         let path: Vec<&str> = match &name.schema {
@@ -62,13 +74,12 @@ impl Planner {
             None => self.searched(),
         };
         for schema in path {
-            let full =
-                FullName { catalog: catalog.clone(), schema: schema.to_owned(), name: name.name.clone() };
-            if let Some(found) = self.relation(&full).await? {
+            let full = full(schema);
+            if self.exists(&full).await? {
                 if schema == TEMPORARY_SCHEMA {
                     self.temporary.seen.store(true, Ordering::Relaxed);
                 }
-                return Ok(Some((full, found)));
+                return Ok(Some(full));
             }
             // That the name is free here is what the rest of the search path relies upon.
             self.note_read(&full).await?;
@@ -91,6 +102,13 @@ impl Planner {
         match SYSTEM_SCHEMAS.contains(&full.schema.as_str()) {
             true => Ok(()),
             false => self.transaction.note_read(&full.catalog, &full.schema, &full.name).await,
+        }
+    }
+
+    async fn exists(&self, full: &FullName) -> Result<bool> {
+        match SYSTEM_SCHEMAS.contains(&full.schema.as_str()) {
+            true => Ok(self.relation(full).await?.is_some()),
+            false => self.transaction.has_relation(&full.catalog, &full.schema, &full.name).await,
         }
     }
 

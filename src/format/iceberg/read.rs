@@ -133,13 +133,18 @@ pub(super) async fn manifests(
     if manifests.iter().any(|listed| listed.content != 0 && listed.live_files() > 0) {
         return Err(Error::Unsupported("Iceberg tables with delete files (merge-on-read)".to_owned()));
     }
-    cache::put(url, manifests.clone(), manifests.len() * 2 * size_of::<ManifestFile>());
+    keep_list(url, &manifests);
     Ok(manifests)
 }
 
 /// Reads the manifest list of `version` from the store, whatever it lists.
 pub(super) async fn listed(location: &Location, version: &TableSnapshot) -> Result<Vec<ManifestFile>> {
     manifest_list::read(&version.manifest_list, &fetch(location, &version.manifest_list).await?)
+}
+
+/// Keeps a manifest list that was read or just written for the next [`manifests`].
+pub(super) fn keep_list(url: &str, manifests: &Arc<Vec<ManifestFile>>) {
+    cache::put(url, Arc::clone(manifests), manifests.len() * 2 * size_of::<ManifestFile>());
 }
 
 /// The live files of one manifest, from memory if it was read lately under the same schema.

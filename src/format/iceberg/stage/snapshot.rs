@@ -263,6 +263,8 @@ impl<'a> Next<'a> {
         let name = format!("snap-{}-1-{}.avro", self.snapshot_id, self.commit_id);
         let (path, manifest_list) = self.table.metadata_file(&name);
         self.puts.push((path, list.into()));
+        // The next change to the table begins with what this one leaves.
+        read::keep_list(&manifest_list, &Arc::new(self.manifests.clone()));
         let snapshot = TableSnapshot {
             snapshot_id: self.snapshot_id,
             parent_snapshot_id,
