@@ -43,7 +43,7 @@ fn append(id: i64, sequence_number: i64, parent: Option<i64>) -> Vec<Update> {
 #[test]
 fn a_new_table_gets_ids_of_ours() {
     let table = table();
-    let fields = serde_json::to_value(&table.current_schema()).unwrap();
+    let fields = serde_json::to_value(table.current_schema()).unwrap();
     assert_eq!(fields["identifier-field-ids"], json!([1]));
     assert_eq!((&fields["fields"][0]["id"], &fields["fields"][1]["id"]), (&json!(1), &json!(2)));
     assert_eq!(fields["fields"][1]["type"]["element-id"], 3);
