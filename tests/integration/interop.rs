@@ -64,6 +64,41 @@ async fn other_engines_read_what_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn other_engines_see_main_and_what_was_restored() {
+    if python().is_none() {
+        return;
+    }
+    let catalogs = Catalogs::on_disk();
+    let daemon = Setup::default().serve(catalogs.path());
+    let client = daemon.connect("lake").await;
+    rows(&client, "CREATE SCHEMA desk; CREATE TABLE desk.far (n bigint, kind text) PARTITIONED BY (kind)")
+        .await;
+    rows(&client, "INSERT INTO desk.far VALUES (1, 'a'), (2, 'b'), (4, NULL)").await;
+    rows(&client, "CREATE BRANCH dev").await;
+    let steps = [
+        ("lake@dev", "INSERT INTO desk.far VALUES (8, 'a')"),
+        ("lake@dev", "UPDATE desk.far SET n = 16 WHERE kind = 'b'"),
+        ("lake", "INSERT INTO desk.far VALUES (32, 'b')"),
+        ("lake", "MERGE BRANCH dev"),
+        ("lake", "DELETE FROM desk.far WHERE n < 30"),
+        ("lake", "ALTER TABLE desk.far RESTORE TO VERSION 3"),
+        ("lake", "INSERT INTO desk.far VALUES (64, 'c')"),
+    ];
+    for (database, step) in steps {
+        rows(&daemon.connect(database).await, step).await;
+        let count = number(&client, "SELECT count(*) FROM desk.far").await;
+        let sum = number(&client, "SELECT sum(n) FROM desk.far").await;
+        let seen = read(python().unwrap(), &table_folder(&catalogs, "desk.far"));
+        for engine in ["pyiceberg", "duckdb"] {
+            let seen = &seen[engine];
+            assert_eq!(seen["rows"], count, "{engine}: {step}");
+            assert_eq!(seen["columns"]["n"]["sum"].to_string(), sum.to_string(), "{engine}: {step}");
+        }
+    }
+    assert_eq!(number(&client, "SELECT sum(n) FROM desk.far").await, 71);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn psycopg_runs_a_binary_query() {
     let Some(mut python) = python() else { return };
     let catalogs = Catalogs::on_disk();

@@ -101,3 +101,59 @@ async fn a_version_whose_files_are_gone_says_so() {
     on(&client, "SET lacus.as_of = '2'").await;
     assert_eq!(code(&client, "SELECT * FROM desk.t").await, "72000");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_is_a_snapshot_of_the_table_first() {
+    let catalogs = Catalogs::on_disk();
+    let daemon = Setup::default().serve(catalogs.path());
+    let client = daemon.connect("lake").await;
+    on(&client, "CREATE SCHEMA desk").await;
+    on(&client, "CREATE TABLE desk.t AS SELECT 1 AS n").await;
+    on(&client, "INSERT INTO desk.t VALUES (2)").await;
+    on(&client, "DELETE FROM desk.t WHERE n = 1").await;
+    on(&client, "ALTER TABLE desk.t RENAME TO u").await;
+    let ids = rows(&client, "SELECT snapshot_id FROM desk.\"u$snapshots\" ORDER BY committed_at").await;
+    let ids: Vec<String> = ids.into_iter().map(|row| row[0].clone().unwrap()).collect();
+    assert_eq!(ids.len(), 3);
+    for (id, wanted) in ids.iter().zip([1, 3, 2]) {
+        let sql = format!("SELECT sum(n) FROM desk.u FOR VERSION AS OF {id}");
+        assert_eq!(number(&client, &sql).await, wanted);
+    }
+    let changes = format!("SELECT count(*) FROM table_changes('desk.u', {}, {})", ids[0], ids[2]);
+    assert_eq!(number(&client, &changes).await, 2);
+    let backwards = format!("SELECT count(*) FROM table_changes('desk.u', {}, {})", ids[2], ids[0]);
+    assert_eq!(code(&client, &backwards).await, "22023");
+    on(&client, "BEGIN").await;
+    on(&client, &format!("ALTER TABLE desk.u RESTORE TO VERSION {}", ids[1])).await;
+    assert_eq!(number(&client, "SELECT sum(n) FROM desk.u").await, 3);
+    on(&client, "ROLLBACK").await;
+    assert_eq!(number(&client, "SELECT sum(n) FROM desk.u").await, 2);
+    let prepared =
+        client.prepare(&format!("SELECT n FROM desk.u FOR VERSION AS OF {}", ids[0])).await.unwrap();
+    assert_eq!(client.query_one(&prepared, &[]).await.unwrap().get::<_, i32>(0), 1);
+    let unknown = client.prepare("SELECT n FROM desk.u FOR VERSION AS OF $1").await.unwrap_err();
+    assert_eq!(unknown.code().map(|code| code.code()), Some("0A000"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_one_lake_is_a_time_of_the_others() {
+    let catalogs = Catalogs::on_disk();
+    std::fs::write(catalogs.path().join("other.toml"), "root = \"other/\"\n").unwrap();
+    std::fs::create_dir(catalogs.path().join("other")).unwrap();
+    let daemon = Setup::default().serve(catalogs.path());
+    let client = daemon.connect("lake").await;
+    on(&client, "CREATE TABLE other.public.t AS SELECT 1 AS n").await;
+    on(&client, "CREATE TABLE public.t AS SELECT 1 AS n").await;
+    instant(&client).await;
+    on(&client, "INSERT INTO other.public.t VALUES (2)").await;
+    on(&client, "INSERT INTO public.t VALUES (2)").await;
+    let both = "SELECT (SELECT count(*) FROM public.t) * 10 + (SELECT count(*) FROM other.public.t)";
+    assert_eq!(number(&client, both).await, 22);
+    on(&client, "SET lacus.as_of = '1'").await;
+    assert_eq!(number(&client, both).await, 11);
+    assert_eq!(code(&client, "INSERT INTO other.public.t VALUES (3)").await, "25006");
+    on(&client, "RESET lacus.as_of").await;
+    let one = "SELECT (SELECT count(*) FROM public.t FOR VERSION AS OF 1) * 10 \
+        + (SELECT count(*) FROM other.public.t FOR VERSION AS OF 1)";
+    assert_eq!(number(&client, one).await, 11);
+}

@@ -124,9 +124,14 @@ async fn lead(lake: &Lake) -> Option<Arc<LakeState>> {
                 }
             }
         }
-        if state.sealed {
-            fail(batch, &sealed(lake));
-            return None;
+        match state.sealed {
+            // What this process saw last may be opened again by now.
+            true if attempt == 0 => continue,
+            true => {
+                fail(batch, &sealed(lake));
+                return None;
+            }
+            false => {}
         }
         let (draft, left) = Draft::of(lake, &state, batch).await;
         lake.queue.put_back(left);

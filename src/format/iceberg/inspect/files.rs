@@ -25,6 +25,9 @@ struct Listed {
     file: Arc<FileEntry>,
 }
 
+/// Takes the smaller or the larger bounds of a file.
+type Bounds = fn(&FileEntry) -> &Vec<(i32, Vec<u8>)>;
+
 /// A partition value of any spec, by the id of its field.
 type Tuple = HashMap<i32, ScalarValue>;
 
@@ -102,7 +105,7 @@ fn data(metadata: &TableMetadata, groups: &[(Tuple, Vec<Listed>)]) -> Result<Col
     let mut data = Columns::default();
     for field in &metadata.current_schema().fields {
         let Some(kind) = field.primitive() else { continue };
-        let least = |bounds: fn(&FileEntry) -> &Vec<(i32, Vec<u8>)>, wanted: Ordering| {
+        let least = |bounds: Bounds, wanted: Ordering| {
             let of = |(_, files): &(Tuple, Vec<Listed>)| extreme(files, field.id, kind, bounds, wanted);
             array_of(&kind.data_type(), groups.iter().map(of).collect::<Result<Vec<_>>>()?)
         };
@@ -126,7 +129,7 @@ fn extreme(
     files: &[Listed],
     id: i32,
     kind: Primitive,
-    bounds: fn(&FileEntry) -> &Vec<(i32, Vec<u8>)>,
+    bounds: Bounds,
     wanted: Ordering,
 ) -> Result<ScalarValue> {
     let null = ScalarValue::try_from(&kind.data_type())?;
