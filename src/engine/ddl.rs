@@ -29,6 +29,7 @@ impl Session {
         let planner = self.planner_in(Arc::clone(&transaction)).await?;
         let outcome = match statement {
             Statement::CreateTable(create) => self.create_table(planner, create, &run).await?,
+            Statement::Alter(alter) => self.alter_table(planner, alter, &run).await?,
             Statement::Insert(insert) => self.insert(planner, insert, values, &run).await?,
             Statement::Modify(modify) => self.modify(planner, modify, values, &run).await?,
             Statement::Export(export) => self.export(planner, export, &run).await?,
@@ -187,6 +188,7 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
         });
     }
     let named = |(index, field): (usize, &arrow::datatypes::FieldRef)| ViewColumn {
+        source: Some(display_name(field.name()).to_owned()),
         name: create.columns.get(index).map_or_else(|| display_name(field.name()).to_owned(), String::clone),
         data_type: field.data_type().to_string(),
     };

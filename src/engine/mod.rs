@@ -14,6 +14,7 @@ pub mod session;
 pub mod settings;
 pub mod statement;
 
+mod alter;
 mod branch;
 mod ddl;
 mod explain;

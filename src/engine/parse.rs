@@ -5,6 +5,7 @@
 //! parsed here, on the same tokens. The text is cut into statements by their tokens, so that each
 //! keeps the words it was written with.
 
+mod alter;
 mod branch;
 mod create;
 mod explain;
@@ -131,7 +132,6 @@ impl Source<'_> {
                     if_exists: truncate.if_exists,
                 })
             }
-            ast::Statement::AlterTable(alter) => alter_of(alter, RelationWord::Table),
             ast::Statement::Drop { object_type, if_exists, names, cascade, .. } => {
                 drop_of(object_type, &names, if_exists, cascade)
             }
@@ -303,30 +303,6 @@ fn insert_of(insert: ast::Insert) -> Result<Statement> {
         query: insert.source,
         overwrite: insert.overwrite,
     })))
-}
-
-fn alter_of(alter: ast::AlterTable, kind: RelationWord) -> Result<Statement> {
-    let name = name_of(&alter.name)?;
-    let if_exists = alter.if_exists;
-    match alter.operations.as_slice() {
-        [ast::AlterTableOperation::RenameTable { table_name }] => {
-            let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
-            Ok(Statement::Rename { from: name, to: name_of(to)?.name, if_exists, kind })
-        }
-        [operation] => {
-            let text = operation.to_string();
-            match text.strip_prefix("SET SCHEMA ") {
-                Some(schema) => Ok(Statement::SetSchema {
-                    name,
-                    schema: schema.trim_matches('"').to_owned(),
-                    if_exists,
-                    kind,
-                }),
-                None => Err(Error::Unsupported(format!("ALTER TABLE … {text} is not supported yet"))),
-            }
-        }
-        _ => Err(Error::Unsupported("ALTER TABLE with several actions is not supported yet".to_owned())),
-    }
 }
 
 fn drop_of(kind: ast::ObjectType, names: &[ObjectName], if_exists: bool, cascade: bool) -> Result<Statement> {

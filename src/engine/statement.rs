@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::parse::Moment;
 use crate::catalog::temporary::OnCommit;
+use crate::format::iceberg::Place;
 
 /// A relation's name as it was written, unquoted parts in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub enum Statement {
         cascade: bool,
     },
     CreateTable(Box<CreateTable>),
+    Alter(Box<AlterTable>),
     CreateView(Box<CreateView>),
     Insert(Box<Insert>),
     Modify(Box<Modify>),
@@ -194,6 +196,25 @@ pub struct CreateTable {
     pub with_data: bool,
     pub temporary: bool,
     pub on_commit: OnCommit,
+}
+
+/// `ALTER TABLE`, with what it does to the table's columns, in their order.
+#[derive(Debug, Clone)]
+pub struct AlterTable {
+    pub name: Name,
+    pub if_exists: bool,
+    pub actions: Vec<AlterAction>,
+}
+
+/// One action of `ALTER TABLE`. A path names a column, or a field within one.
+#[derive(Debug, Clone)]
+pub enum AlterAction {
+    AddColumn { parent: Vec<String>, column: ast::ColumnDef, if_not_exists: bool, place: Option<Place> },
+    DropColumn { path: Vec<String>, if_exists: bool, cascade: bool },
+    RenameColumn { path: Vec<String>, to: String },
+    SetType { path: Vec<String>, data_type: ast::DataType },
+    SetNotNull { path: Vec<String>, not_null: bool },
+    Move { path: Vec<String>, place: Place },
 }
 
 /// One element of `PARTITIONED BY`: `month`, `days(ts)`, `bucket(16, id)`.
@@ -348,6 +369,7 @@ impl Statement {
             Self::DropSchema { .. } => "DROP SCHEMA",
             Self::CreateTable(create) if create.query.is_some() => "CREATE TABLE AS",
             Self::CreateTable(_) => "CREATE TABLE",
+            Self::Alter(_) => "ALTER TABLE",
             Self::CreateView(_) => "CREATE VIEW",
             Self::Insert(_) => "INSERT",
             Self::Modify(modify) => modify.word,
@@ -391,6 +413,7 @@ impl Statement {
             Self::CreateSchema { .. }
                 | Self::DropSchema { .. }
                 | Self::CreateTable(_)
+                | Self::Alter(_)
                 | Self::CreateView(_)
                 | Self::Insert(_)
                 | Self::Modify(_)

@@ -317,6 +317,7 @@ fn assembled(
         schema: Arc::new(Schema::new(fields)),
         partition_columns: partitions.fields.iter().map(|field: &Arc<Field>| field.name().clone()).collect(),
         numbered: false,
+        by_field_id: false,
         files: files.collect(),
         file_format: set.options.file_format(state, selection.extension, layout.ragged),
         location: location.clone(),

@@ -3,6 +3,7 @@
 mod branches;
 mod credentials;
 mod daemon;
+mod evolution;
 mod faults;
 mod groups;
 mod histories;

@@ -1,10 +1,10 @@
-//! `CREATE` and `ALTER VIEW`: tables with Iceberg partitions, views that keep their text, schemas.
+//! `CREATE`: tables with Iceberg partitions, views that keep their text, schemas.
 
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::super::statement::{CreateTable, CreateView, PartitionExpr, RelationWord, Statement};
+use super::super::statement::{CreateTable, CreateView, PartitionExpr, Statement};
 use super::{Source, fold, from_parser, name_of, offset, schema_of};
 use crate::catalog::temporary::OnCommit;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ impl Source<'_> {
         Ok(Statement::CreateSchema { catalog, schema, if_not_exists })
     }
 
-    fn if_not_exists(&mut self) -> bool {
+    pub(super) fn if_not_exists(&mut self) -> bool {
         self.parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS])
     }
 
@@ -136,7 +136,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    fn partitions(&mut self) -> Result<Vec<PartitionExpr>> {
+    pub(super) fn partitions(&mut self) -> Result<Vec<PartitionExpr>> {
         self.parser.expect_token(&Token::LParen).map_err(from_parser)?;
         let mut partitions = Vec::new();
         loop {
@@ -197,30 +197,6 @@ impl Source<'_> {
             query,
             sql,
         })))
-    }
-
-    /// `RENAME TO` and `SET SCHEMA` of tables and views; the rest is for `sqlparser` to read.
-    pub(super) fn alter(&mut self) -> Result<Statement> {
-        let words: Vec<String> =
-            (0..8).map(|ahead| self.parser.peek_nth_token(ahead).token.to_string().to_uppercase()).collect();
-        let moves = words.windows(2).any(|pair| pair == ["SET", "SCHEMA"]);
-        let is_view = matches!(&self.parser.peek_nth_token(1).token, Token::Word(word) if word.keyword == Keyword::VIEW);
-        if !is_view && !moves {
-            return self.standard();
-        }
-        self.parser.expect_keyword(Keyword::ALTER).map_err(from_parser)?;
-        let word =
-            self.parser.expect_one_of_keywords(&[Keyword::TABLE, Keyword::VIEW]).map_err(from_parser)?;
-        let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
-        let name = name_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?;
-        let kind = if word == Keyword::VIEW { RelationWord::View } else { RelationWord::Table };
-        if self.parser.parse_keywords(&[Keyword::RENAME, Keyword::TO]) {
-            let to = fold(&self.parser.parse_identifier().map_err(from_parser)?);
-            return Ok(Statement::Rename { from: name, to, if_exists, kind });
-        }
-        self.parser.expect_keywords(&[Keyword::SET, Keyword::SCHEMA]).map_err(from_parser)?;
-        let schema = fold(&self.parser.parse_identifier().map_err(from_parser)?);
-        Ok(Statement::SetSchema { name, schema, if_exists, kind })
     }
 }
 

@@ -80,6 +80,7 @@ pub(super) fn of_files(location: &Location, schema: &Schema, files: Vec<DataFile
         schema: Arc::new(to_arrow(schema)),
         partition_columns: Vec::new(),
         numbered: false,
+        by_field_id: true,
         files: files.into(),
         file_format: Arc::new(ParquetFormat::new()),
         location: location.clone(),

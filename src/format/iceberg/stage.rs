@@ -5,6 +5,7 @@
 //! call make at most one Iceberg snapshot. How a commit names the file is decided in the catalog.
 
 mod definition;
+mod evolve;
 mod exchange;
 mod pending;
 mod rebase;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 pub(super) use self::definition::PROPERTIES;
 pub use self::exchange::Exchange;
+pub use self::evolve::{Evolution, Place};
 use self::pending::Pending;
 pub use self::rebase::ensure_rebasable;
 use super::metadata::TableSnapshot;
@@ -62,6 +64,8 @@ pub enum Change {
     },
     /// What another engine made of the table; makes one where there is none. Goes with no other change.
     Updates(Vec<Update>),
+    /// Changes the columns; no file is touched.
+    Evolve(Evolution),
 }
 
 /// What `CREATE TABLE` says.
@@ -175,6 +179,7 @@ fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Re
         Change::SetColumnComment { column, comment } => {
             definition::set_column_comment(draft, &column, comment)?;
         }
+        Change::Evolve(evolution) => evolve::evolve(draft, &evolution)?,
     }
     Ok(())
 }

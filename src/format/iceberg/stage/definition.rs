@@ -89,8 +89,8 @@ fn properties(definition: &Definition) -> BTreeMap<String, String> {
 }
 
 /// Makes `schema` the current one: an earlier schema of the same columns, or a new one.
-fn set_schema(draft: &mut TableMetadata, mut schema: Schema) {
-    if let Some(same) = draft.schemas.iter().find(|earlier| earlier.fields == schema.fields) {
+pub(super) fn set_schema(draft: &mut TableMetadata, mut schema: Schema) {
+    if let Some(same) = draft.schemas.iter().find(|earlier| earlier.same_as(&schema)) {
         draft.current_schema_id = same.schema_id;
         return;
     }
