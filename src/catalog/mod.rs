@@ -24,6 +24,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::format::iceberg::Rules;
 
 pub use open::{Catalog, Catalogs};
 
@@ -68,6 +69,8 @@ pub struct RelationDetail {
     pub location: Option<String>,
     /// `parquet`, `csv`, `iceberg`, `tpch`, ….
     pub format: String,
+    /// Defaults and constraints, columns by their field ids.
+    pub rules: Rules,
 }
 
 /// What one statement sees of all catalogs: a snapshot, the same for every question that it asks.

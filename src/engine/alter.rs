@@ -6,23 +6,24 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use datafusion::execution::context::SessionState;
+use arrow::datatypes::{Field, FieldRef, Schema};
 use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::sql::sqlparser::ast;
 
 use super::ddl::tolerate;
 use super::execute::{Outcome, Run};
-use super::parse::{self, refuse_options};
+use super::parse;
 use super::plan::{FullName, Planner};
+use super::rules::{self, Declared};
 use super::session::{Session, done};
 use super::show::{arrow_type, quoted};
-use super::statement::{AlterAction, AlterTable, Statement};
+use super::statement::{AlterAction, AlterTable, Modify, Name, RowAction, Statement, When, WhenClause};
 use super::weight::weight;
 use crate::catalog::log::ViewRecord;
 use crate::catalog::transaction::Found;
 use crate::catalog::{Browse, RelationKind};
 use crate::error::{Error, Result};
-use crate::format::iceberg::{Change, Evolution};
+use crate::format::iceberg::{Change, Evolution, Place, Rules};
 
 /// A view that could be planned before a change.
 struct Dependent {
@@ -58,9 +59,10 @@ impl Session {
     ) -> Result<()> {
         match action {
             AlterAction::AddColumn { parent, column, if_not_exists, place } => {
-                let field = Arc::new(defined_field(self.state(), column)?);
-                let added = self.add_column(planner, full, (parent, field, place.clone()), run).await;
-                tolerate(added, *if_not_exists, |error| matches!(error, Error::AlreadyExists { .. }))
+                let added = self.add_column(planner, full, (parent, column, place.clone()), run).await;
+                tolerate(added, *if_not_exists, |error| {
+                    matches!(error, Error::AlreadyExists { kind: "column", .. })
+                })
             }
             AlterAction::DropColumn { path, if_exists, cascade } => {
                 let dropped = drop_column(planner, full, path, *cascade).await;
@@ -70,6 +72,9 @@ impl Session {
                 let views = views_over(planner, full).await?;
                 let change = Evolution::Rename { path: path.clone(), to: to.clone() };
                 evolve(planner, full, change).await?;
+                if let [from] = path.as_slice() {
+                    rename_in_checks(planner, full, from, to).await?;
+                }
                 rename_in_views(planner, &views, &path.join("."), to).await
             }
             AlterAction::SetType { path, data_type } => {
@@ -82,8 +87,11 @@ impl Session {
                 if *not_null && path.len() == 1 {
                     let condition = format!("{} IS NULL", quoted(&path[0]));
                     if self.has_rows(planner, full, &condition, run).await? {
-                        return Err(Error::NotNullViolation(path[0].clone()));
+                        return Err(Error::NotNullViolation { column: path[0].clone(), row: None });
                     }
+                }
+                if !*not_null {
+                    refuse_key(planner, full, path).await?;
                 }
                 let change = Evolution::SetRequired { path: path.clone(), required: *not_null };
                 evolve(planner, full, change).await
@@ -91,23 +99,132 @@ impl Session {
             AlterAction::Move { path, place } => {
                 evolve(planner, full, Evolution::Move { path: path.clone(), place: place.clone() }).await
             }
+            AlterAction::SetDefault { column, value } => {
+                let value = value.iter().map(|value| (column.clone(), value.clone())).collect();
+                let declared = Declared { defaults: value, ..Declared::default() };
+                self.declare(planner, full, declared, Some(column), run).await
+            }
+            AlterAction::AddConstraint(constraint) => {
+                let mut declared = Declared::default();
+                declared.constraint(constraint)?;
+                self.declare(planner, full, declared, None, run).await
+            }
+            AlterAction::DropConstraint { name, if_exists } => {
+                let dropped = change_rules(planner, full, |rules, _| {
+                    let found = rules.has(name);
+                    rules.checks.retain(|check| check.name != *name);
+                    rules.keys.retain(|key| key.name != *name);
+                    if found { Ok(()) } else { Err(missing_constraint(full, name)) }
+                });
+                tolerate(dropped.await, *if_exists, |error| matches!(error, Error::UndefinedObject(_)))
+            }
+            AlterAction::RenameConstraint { from, to } => {
+                change_rules(planner, full, |rules, _| rename_constraint(rules, full, from, to)).await
+            }
         }
+    }
+
+    /// Adds what is declared to a table's rules, if its rows hold it. A column without a new default loses
+    /// the one that it has.
+    async fn declare(
+        &mut self,
+        planner: &Planner,
+        full: &FullName,
+        declared: Declared,
+        default: Option<&String>,
+        run: &Run,
+    ) -> Result<()> {
+        let transaction = &planner.transaction;
+        let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
+        let mut rules = target.rules.clone();
+        if let Some(column) = default {
+            rules.defaults.remove(&rules::field_id(&target.columns, column)?);
+        }
+        let (checks, keys) = (rules.checks.len(), rules.keys.len());
+        declared.add_to(&mut rules, planner, &full.name, &target.columns).await?;
+        for check in &rules.checks[checks..] {
+            if self.has_rows(planner, full, &format!("NOT ({})", check.sql), run).await? {
+                let (name, table) = (&check.name, &full.name);
+                let message =
+                    format!("check constraint \"{name}\" of relation \"{table}\" is violated by some row");
+                return Err(Error::CheckViolation { message, row: None });
+            }
+        }
+        for key in rules.keys[keys..].iter().filter(|key| key.primary) {
+            for column in rules::names_of(&target.columns, &key.columns) {
+                if self.has_rows(planner, full, &format!("{} IS NULL", quoted(column)), run).await? {
+                    return Err(Error::NotNullViolation { column: column.to_owned(), row: None });
+                }
+            }
+        }
+        if rules == target.rules {
+            return Ok(());
+        }
+        transaction.stage(target, Some(Change::SetRules(rules))).await?;
+        self.refuse_duplicate_keys(planner, full, run).await
     }
 
     async fn add_column(
         &mut self,
         planner: &Planner,
         full: &FullName,
-        (parent, field, place): (&[String], FieldRef, Option<crate::format::iceberg::Place>),
+        (parent, column, place): (&[String], &ast::ColumnDef, Option<Place>),
         run: &Run,
     ) -> Result<()> {
-        let name = field.name().clone();
-        let needs_value = !field.is_nullable();
-        evolve(planner, full, Evolution::Add { parent: parent.to_vec(), field, place }).await?;
-        if needs_value && self.has_rows(planner, full, "true", run).await? {
-            return Err(Error::NotNullViolation(name));
+        let mut declared = Declared::default();
+        let nullable = declared.column(column)?;
+        let (name, path) = (parse::fold(&column.name), vec![parse::fold(&column.name)]);
+        let field: FieldRef = Arc::new(Field::new(&name, arrow_type(self.state(), &column.data_type)?, true));
+        let value = declared.defaults.first().map(|(_, value)| value.clone());
+        let has_rules = value.is_some() || !declared.checks.is_empty() || !declared.keys.is_empty();
+        if !parent.is_empty() && (has_rules || !nullable) {
+            let message = "a field within a column has neither defaults nor constraints".to_owned();
+            return Err(Error::Unsupported(message));
         }
-        Ok(())
+        evolve(planner, full, Evolution::Add { parent: parent.to_vec(), field, place }).await?;
+        if let Some(value) = value
+            && self.has_rows(planner, full, "true", run).await?
+        {
+            self.fill(planner, full, &name, value, run).await?;
+        }
+        if !nullable {
+            if self.has_rows(planner, full, &format!("{} IS NULL", quoted(&name)), run).await? {
+                return Err(Error::NotNullViolation { column: name, row: None });
+            }
+            evolve(planner, full, Evolution::SetRequired { path, required: true }).await?;
+        }
+        self.declare(planner, full, declared, None, run).await
+    }
+
+    /// Gives a new column its default in the rows that are there. Their files are written anew, because
+    /// other readers of Iceberg's version 2 know of no default.
+    async fn fill(
+        &mut self,
+        planner: &Planner,
+        full: &FullName,
+        column: &str,
+        value: ast::Expr,
+        run: &Run,
+    ) -> Result<()> {
+        let update = Modify {
+            word: "UPDATE",
+            with: None,
+            target: Name {
+                catalog: Some(full.catalog.clone()),
+                schema: Some(full.schema.clone()),
+                name: full.name.clone(),
+            },
+            alias: None,
+            using: Vec::new(),
+            condition: None,
+            clauses: vec![WhenClause {
+                when: When::Matched,
+                condition: None,
+                action: RowAction::Update(vec![(column.to_owned(), value)]),
+            }],
+        };
+        let planner = self.planner_in(Arc::clone(&planner.transaction)).await?;
+        self.modify(planner, &update, &[], run).await.map(drop)
     }
 
     /// Whether a row of the table passes a condition.
@@ -141,6 +258,10 @@ async fn evolve(planner: &Planner, full: &FullName, change: Evolution) -> Result
 
 async fn drop_column(planner: &Planner, full: &FullName, path: &[String], cascade: bool) -> Result<()> {
     let views = views_over(planner, full).await?;
+    if let [column] = path {
+        // As in PostgreSQL, constraints go with a column that they are about.
+        change_rules(planner, full, |rules, columns| forget_column(rules, columns, column)).await?;
+    }
     evolve(planner, full, Evolution::Drop { path: path.to_vec() }).await?;
     let broken = broken(planner, &views).await?;
     if !cascade && !broken.is_empty() {
@@ -152,6 +273,75 @@ async fn drop_column(planner: &Planner, full: &FullName, path: &[String], cascad
         planner.transaction.drop_relation(catalog, schema, name, "view").await?;
     }
     Ok(())
+}
+
+/// Stages other rules of a table, unless they are the same.
+async fn change_rules(
+    planner: &Planner,
+    full: &FullName,
+    change: impl FnOnce(&mut Rules, &Schema) -> Result<()>,
+) -> Result<()> {
+    let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
+    let mut rules = target.rules.clone();
+    change(&mut rules, &target.columns)?;
+    match rules == target.rules {
+        true => Ok(()),
+        false => planner.transaction.stage(target, Some(Change::SetRules(rules))).await,
+    }
+}
+
+fn forget_column(rules: &mut Rules, columns: &Schema, column: &str) -> Result<()> {
+    let id = rules::field_id(columns, column)?;
+    rules.defaults.remove(&id);
+    rules.keys.retain(|key| !key.columns.contains(&id));
+    let mut checks = Vec::new();
+    for check in rules.checks.drain(..) {
+        if !rules::columns_of(&check.sql)?.contains(column) {
+            checks.push(check);
+        }
+    }
+    rules.checks = checks;
+    Ok(())
+}
+
+async fn rename_in_checks(planner: &Planner, full: &FullName, from: &str, to: &str) -> Result<()> {
+    change_rules(planner, full, |rules, _| {
+        for check in &mut rules.checks {
+            if rules::columns_of(&check.sql)?.contains(from) {
+                check.sql = rules::renamed(&check.sql, from, to)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// # Errors
+/// [`Error::InvalidDefinition`] for a column of the primary key, which is never null.
+async fn refuse_key(planner: &Planner, full: &FullName, path: &[String]) -> Result<()> {
+    let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
+    let key = target.rules.primary_key().map(|key| rules::names_of(&target.columns, &key.columns));
+    match (path, key) {
+        ([column], Some(key)) if key.contains(&column.as_str()) => {
+            Err(Error::InvalidDefinition(format!("column \"{column}\" is in a primary key")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn rename_constraint(rules: &mut Rules, full: &FullName, from: &str, to: &str) -> Result<()> {
+    if rules.has(to) {
+        return Err(Error::AlreadyExists { kind: "constraint", name: to.to_owned() });
+    }
+    let checks = rules.checks.iter_mut().map(|check| &mut check.name);
+    let mut names = checks.chain(rules.keys.iter_mut().map(|key| &mut key.name));
+    let name = names.find(|name| *name == from).ok_or_else(|| missing_constraint(full, from))?;
+    to.clone_into(name);
+    Ok(())
+}
+
+fn missing_constraint(full: &FullName, name: &str) -> Error {
+    Error::UndefinedObject(format!("constraint \"{name}\" of relation \"{}\" does not exist", full.name))
 }
 
 /// The views that may read a table, alone or through others, and that can be planned now.
@@ -248,7 +438,7 @@ async fn refresh_types(planner: &Planner, views: &[Dependent]) -> Result<()> {
 }
 
 /// The query of a text that this module wrote.
-pub(super) fn parsed(sql: &str) -> Result<Box<datafusion::sql::sqlparser::ast::Query>> {
+pub(super) fn parsed(sql: &str) -> Result<Box<ast::Query>> {
     match parse::parse(sql)?.pop().map(|parsed| parsed.statement) {
         Some(Statement::Query(query)) => Ok(query),
         _ => Err(Error::Internal(format!("no query: {sql}"))),
@@ -258,10 +448,4 @@ pub(super) fn parsed(sql: &str) -> Result<Box<datafusion::sql::sqlparser::ast::Q
 /// A relation's full name as SQL needs it.
 pub(super) fn name_of(full: &FullName) -> String {
     [&full.catalog, &full.schema, &full.name].map(|part| quoted(part)).join(".")
-}
-
-fn defined_field(state: &SessionState, column: &datafusion::sql::sqlparser::ast::ColumnDef) -> Result<Field> {
-    let nullable = refuse_options(column)?;
-    let data_type: DataType = arrow_type(state, &column.data_type)?;
-    Ok(Field::new(parse::fold(&column.name), data_type, nullable))
 }

@@ -21,6 +21,7 @@ mod explain;
 mod export;
 mod frugal;
 mod modify;
+mod rules;
 mod show;
 mod weight;
 mod write;

@@ -19,7 +19,8 @@ use datafusion::prelude::col;
 use object_store::path::Path;
 
 use super::execute::{Outcome, Run};
-use super::plan::{Planner, bind, parameter_types};
+use super::plan::{FullName, Planner, bind, parameter_types};
+use super::rules::{checked, defaults_of, guard_of};
 use super::session::Session;
 use super::statement::{Modify, RowAction};
 use super::write::write_options;
@@ -30,7 +31,7 @@ use crate::format::{Snapshot, WrittenFile};
 use crate::runtime::queries::Weight;
 use crate::scan::{FilesTable, address, scan};
 use crate::sink::rewrite::{Action, CHANGE_COLUMNS, Repeated, Rewrite, changes_plan, survivors_plan};
-use crate::sink::{WriteOptions, run_write, write_plan};
+use crate::sink::{WriteOptions, guard_plan, run_write, write_plan};
 
 /// What a statement that changes rows works on.
 struct Subject {
@@ -59,15 +60,16 @@ impl Session {
         let (planner, plan) = run
             .plan(async move {
                 let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
-                let plan = changes(&planner, &parts, &table.0.columns, &table.1, &types).await?;
+                let plan = changes(&planner, &parts, &table.0, &table.1, &types).await?;
                 let plan = fitted(bind(plan, &values)?, &table.0.columns)?;
+                let plan = checked(&planner, plan, &table.0).await?;
                 let physical = planner.physical(&plan).await?;
                 Ok((planner, physical))
             })
             .await?;
         run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
         let writing = Writing {
-            plan: changes_plan(plan, actions, Arc::clone(&rewrite))?,
+            plan: guard_plan(changes_plan(plan, actions, Arc::clone(&rewrite))?, guard_of(&target))?,
             planner,
             rewrite: Arc::clone(&rewrite),
             snapshot,
@@ -81,7 +83,14 @@ impl Session {
             (_, false) => Some(Change::Overwrite { add, remove: Removal::Files(remove) }),
         };
         if change.is_some() {
+            let full = FullName {
+                catalog: target.catalog.clone(),
+                schema: target.schema.clone(),
+                name: target.name.clone(),
+            };
             transaction.stage(target, change).await?;
+            let planner = self.planner_in(transaction).await?;
+            self.refuse_duplicate_keys(&planner, &full, run).await?;
         }
         let (inserted, updated, deleted) = rewrite.counts();
         Ok(Outcome::Done(format!("{} {}", modify.word, inserted + updated + deleted)))
@@ -100,7 +109,7 @@ impl Session {
         query::assigned_types(modify, &target.columns, &mut types);
         let modify = modify.clone();
         run.plan(async move {
-            let plan = changes(&planner, &modify, &target.columns, &snapshot, &types).await?;
+            let plan = changes(&planner, &modify, &target, &snapshot, &types).await?;
             parameter_types(&plan, &types)
         })
         .await
@@ -123,11 +132,11 @@ async fn subject(planner: &Planner, modify: &Modify) -> Result<Subject> {
 async fn changes(
     planner: &Planner,
     modify: &Modify,
-    columns: &Schema,
+    target: &TableTarget,
     snapshot: &Arc<Snapshot>,
     types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
-    let query = query::changes(modify, columns)?;
+    let query = query::changes(modify, &target.columns, &defaults_of(target)?)?;
     let table = provider_as_source(Arc::new(FilesTable::new(Arc::clone(snapshot))));
     planner.query_with(query, types, vec![(query::TARGET.to_owned(), table)]).await
 }

@@ -15,7 +15,6 @@ mod session;
 mod transaction;
 mod version;
 
-pub(super) use create::refuse_options;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -288,6 +287,9 @@ impl Source<'_> {
 }
 
 fn insert_of(insert: ast::Insert) -> Result<Statement> {
+    if !insert.assignments.is_empty() || insert.or.is_some() {
+        return Err(Error::Unsupported("INSERT with SET or OR is not supported".to_owned()));
+    }
     if insert.returning.is_some() || insert.on.is_some() {
         return Err(Error::Unsupported(
             "INSERT with RETURNING or ON CONFLICT is not supported yet".to_owned(),

@@ -189,6 +189,9 @@ pub struct CreateTable {
     pub or_replace: bool,
     pub if_not_exists: bool,
     pub columns: Vec<ast::ColumnDef>,
+    pub constraints: Vec<ast::TableConstraint>,
+    /// Whether keys are enforced without saying so themselves.
+    pub enforced: bool,
     pub column_names: Vec<String>,
     pub partitioned_by: Vec<PartitionExpr>,
     pub comment: Option<String>,
@@ -209,12 +212,47 @@ pub struct AlterTable {
 /// One action of `ALTER TABLE`. A path names a column, or a field within one.
 #[derive(Debug, Clone)]
 pub enum AlterAction {
-    AddColumn { parent: Vec<String>, column: ast::ColumnDef, if_not_exists: bool, place: Option<Place> },
-    DropColumn { path: Vec<String>, if_exists: bool, cascade: bool },
-    RenameColumn { path: Vec<String>, to: String },
-    SetType { path: Vec<String>, data_type: ast::DataType },
-    SetNotNull { path: Vec<String>, not_null: bool },
-    Move { path: Vec<String>, place: Place },
+    AddColumn {
+        parent: Vec<String>,
+        column: ast::ColumnDef,
+        if_not_exists: bool,
+        place: Option<Place>,
+    },
+    DropColumn {
+        path: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    RenameColumn {
+        path: Vec<String>,
+        to: String,
+    },
+    SetType {
+        path: Vec<String>,
+        data_type: ast::DataType,
+    },
+    SetNotNull {
+        path: Vec<String>,
+        not_null: bool,
+    },
+    Move {
+        path: Vec<String>,
+        place: Place,
+    },
+    /// With no value, the column has no default any more.
+    SetDefault {
+        column: String,
+        value: Option<ast::Expr>,
+    },
+    AddConstraint(ast::TableConstraint),
+    DropConstraint {
+        name: String,
+        if_exists: bool,
+    },
+    RenameConstraint {
+        from: String,
+        to: String,
+    },
 }
 
 /// One element of `PARTITIONED BY`: `month`, `days(ts)`, `bucket(16, id)`.
@@ -241,6 +279,7 @@ pub struct CreateView {
 pub struct Insert {
     pub name: Name,
     pub columns: Vec<String>,
+    /// None for `DEFAULT VALUES`.
     pub query: Option<Box<ast::Query>>,
     /// Replaces the rows: of the whole table, or of the partitions that the new rows fall into.
     pub overwrite: bool,

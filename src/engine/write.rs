@@ -12,18 +12,18 @@ use super::ddl::refuse_system;
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::frugal::Frugal;
-use super::parse::refuse_options;
 use super::plan::{Planner, bind, parameter_types, placeholder};
+use super::rules::{Declared, checked, default_exprs, defaults_of, guard_of};
 use super::session::{Session, done};
 use super::show::arrow_type;
 use super::statement::{CreateTable, Insert, PartitionExpr};
 use crate::catalog::transaction::{NewTable, TableTarget};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
-use crate::format::iceberg::{Change, Removal};
+use crate::format::iceberg::{Change, Removal, Rules};
 use crate::format::partition::{PartitionField, Transform};
 use crate::runtime::queries::Weight;
-use crate::sink::{WriteOptions, run_write, write_plan};
+use crate::sink::{WriteOptions, guard_plan, run_write, write_plan};
 
 impl Session {
     pub(super) async fn create_table(
@@ -43,8 +43,9 @@ impl Session {
         if may_exist && transaction.relation(&full.catalog, &full.schema, &full.name).await?.is_some() {
             return Ok(done(tag));
         }
+        let mut declared = Declared::default();
         let (plan, planner, schema) = match &create.query {
-            None => (None, planner, Arc::new(defined_schema(self.state(), &create.columns)?)),
+            None => (None, planner, Arc::new(defined_schema(self.state(), create, &mut declared)?)),
             Some(query) => {
                 let query = query.clone();
                 let (planner, plan) = run
@@ -60,8 +61,11 @@ impl Session {
         let partition = partitions(&create.partitioned_by, &schema)?;
         let (comment, on_commit) = (create.comment.clone(), create.on_commit);
         let table = NewTable { schema, partition, comment, on_commit };
-        let made =
+        let mut made =
             transaction.new_table(&full.catalog, &full.schema, &full.name, table, create.or_replace).await?;
+        let mut rules = Rules::default();
+        declared.add_to(&mut rules, &planner, &full.name, &made.columns).await?;
+        made.rules = rules;
         let Some(plan) = plan.filter(|_| create.with_data) else {
             transaction.stage(made, None).await?;
             return Ok(done(tag));
@@ -82,17 +86,18 @@ impl Session {
         let full = planner.find(&insert.name).await?;
         let transaction = Arc::clone(&planner.transaction);
         let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
-        let query = insert
-            .query
-            .clone()
-            .ok_or_else(|| Error::Unsupported("INSERT needs VALUES or a query".to_owned()))?;
-        let (columns, names) = (Arc::clone(&target.columns), insert.columns.clone());
+        let (query, names, table) = (rows_of(insert, &target)?, insert.columns.clone(), target.clone());
         let values = values.to_vec();
         let (planner, plan) = run
             .plan(async move {
                 let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
-                let plan = bind(planner.query(*query, &types).await?, &values)?;
-                let plan = fitted(plan, &columns, &names)?;
+                let plan = match query {
+                    Some(query) => bind(planner.query(*query, &types).await?, &values)?,
+                    None => LogicalPlanBuilder::empty(true).build()?,
+                };
+                let defaults = default_exprs(&planner, &table).await?;
+                let plan = fitted(plan, &table.columns, &names, &defaults)?;
+                let plan = checked(&planner, plan, &table).await?;
                 Ok((planner, plan))
             })
             .await?;
@@ -106,6 +111,8 @@ impl Session {
         };
         if change.is_some() {
             transaction.stage(target, change).await?;
+            let planner = self.planner_in(transaction).await?;
+            self.refuse_duplicate_keys(&planner, &full, run).await?;
         }
         Ok(Outcome::Done(format!("INSERT 0 {rows}")))
     }
@@ -120,11 +127,12 @@ impl Session {
     ) -> Result<Vec<WrittenFile>> {
         run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
         let context = self.task_context();
-        let options = write_options(target, run);
+        let (options, guard) = (write_options(target, run), guard_of(target));
         run.on_cpu(async move {
             let input = planner.physical(&plan).await?;
             let write = |input, context| {
-                let plan = write_plan(input, options.clone());
+                let plan =
+                    guard_plan(input, Arc::clone(&guard)).and_then(|plan| write_plan(plan, options.clone()));
                 async move { run_write(plan?, context).await }
             };
             Frugal::new(planner, plan).after_trying(input, context, write).await
@@ -142,7 +150,7 @@ impl Session {
         let planner = self.planner().await?;
         let full = planner.find(&insert.name).await?;
         let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
-        let Some(query) = insert.query.clone() else { return Ok(Vec::new()) };
+        let Some(query) = rows_of(insert, &target)? else { return Ok(Vec::new()) };
         let indices = column_indices(&target.columns, &insert.columns)?;
         let mut types = declared.to_vec();
         if let ast::SetExpr::Values(values) = query.body.as_ref() {
@@ -207,16 +215,23 @@ pub(super) fn refuse_duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Res
     Ok(())
 }
 
+/// The columns that definitions make; what they declare beside types goes into `declared`.
 fn defined_schema(
     state: &datafusion::execution::context::SessionState,
-    columns: &[ast::ColumnDef],
+    create: &CreateTable,
+    declared: &mut Declared,
 ) -> Result<Schema> {
-    let field = |column: &ast::ColumnDef| {
-        let nullable = refuse_options(column)?;
+    let mut fields = Vec::new();
+    for column in &create.columns {
+        let nullable = declared.column(column)?;
         let name = super::parse::fold(&column.name);
-        Ok(Field::new(name, arrow_type(state, &column.data_type)?, nullable))
-    };
-    let fields = columns.iter().map(field).collect::<Result<Vec<Field>>>()?;
+        fields.push(Field::new(name, arrow_type(state, &column.data_type)?, nullable));
+    }
+    create.constraints.iter().try_for_each(|constraint| declared.constraint(constraint))?;
+    declared.keys.iter_mut().for_each(|key| key.enforced |= create.enforced);
+    let not_null =
+        |field: Field| if declared.is_key(field.name()) { field.with_nullable(false) } else { field };
+    let fields: Vec<Field> = fields.into_iter().map(not_null).collect();
     refuse_duplicates(fields.iter().map(|field| field.name().as_str()))?;
     Ok(Schema::new(fields))
 }
@@ -260,8 +275,38 @@ fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
     names.iter().map(index).collect()
 }
 
-/// Puts a query's columns where the table has them, cast to its types; the rest is null.
-fn fitted(plan: LogicalPlan, columns: &Schema, names: &[String]) -> Result<LogicalPlan> {
+/// The query that an INSERT takes its rows from, with the defaults that VALUES ask for; none where every
+/// column has its default.
+fn rows_of(insert: &Insert, target: &TableTarget) -> Result<Option<Box<ast::Query>>> {
+    let Some(mut query) = insert.query.clone() else { return Ok(None) };
+    if let ast::SetExpr::Values(values) = query.body.as_mut() {
+        let (indices, defaults) = (column_indices(&target.columns, &insert.columns)?, defaults_of(target)?);
+        for row in &mut values.rows {
+            for (value, index) in row.content.iter_mut().zip(&indices) {
+                if is_default(value) {
+                    let null = || ast::Expr::value(ast::Value::Null);
+                    *value = defaults[*index].clone().unwrap_or_else(null);
+                }
+            }
+        }
+    }
+    Ok(Some(query))
+}
+
+/// Whether the word `DEFAULT` stands in the place of a value.
+pub(super) fn is_default(value: &ast::Expr) -> bool {
+    matches!(value, ast::Expr::Identifier(word)
+        if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
+}
+
+/// Puts a query's columns where the table has them, cast to its types; the rest has its default, or is
+/// null.
+fn fitted(
+    plan: LogicalPlan,
+    columns: &Schema,
+    names: &[String],
+    defaults: &[Option<Expr>],
+) -> Result<LogicalPlan> {
     let indices = column_indices(columns, names)?;
     let given = plan.schema().columns();
     if given.len() > indices.len() || (given.len() < indices.len() && !names.is_empty()) {
@@ -277,7 +322,10 @@ fn fitted(plan: LogicalPlan, columns: &Schema, names: &[String]) -> Result<Logic
         let source = indices.iter().position(|target| *target == index).and_then(|at| given.get(at));
         let expr = match source {
             Some(column) => col(column.clone()).cast_to(field.data_type(), plan.schema())?,
-            None => lit(ScalarValue::try_from(field.data_type())?),
+            None => match &defaults[index] {
+                Some(default) => default.clone(),
+                None => lit(ScalarValue::try_from(field.data_type())?),
+            },
         };
         exprs.push(expr.alias(field.name()));
     }

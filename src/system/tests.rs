@@ -103,6 +103,7 @@ impl Browse for Lake {
             size_bytes: (!view).then_some(20_000_000),
             location: (!view).then(|| format!("file:///lake/{}/", relation.name)),
             format: "parquet".to_owned(),
+            rules: crate::format::iceberg::Rules::default(),
         })
     }
 }

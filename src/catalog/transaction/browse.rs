@@ -13,6 +13,7 @@ use super::super::state::RelationState;
 use super::super::{Browse, Catalog, DEFAULT_SCHEMA, Relation, RelationDetail, RelationKind, tpch};
 use super::{LakeView, Place, TEMPORARY_SCHEMA, Transaction};
 use crate::error::{Error, Result};
+use crate::format::iceberg::Rules;
 use crate::format::partition::{PartitionField, Transform};
 
 #[async_trait]
@@ -110,6 +111,7 @@ impl Transaction {
                     size_bytes: None,
                     location: None,
                     format: "view".to_owned(),
+                    rules: Rules::default(),
                 });
             }
             RelationState::Table(record) => record,
@@ -122,6 +124,7 @@ impl Transaction {
             size_bytes: metadata.size_bytes(),
             location: Some(format!("{}{}", view.lake.location.url, record.directory)),
             format: "iceberg".to_owned(),
+            rules: metadata.rules()?,
         })
     }
 }
@@ -151,6 +154,7 @@ fn generated(table: &dyn TableProvider) -> RelationDetail {
         size_bytes: None,
         location: None,
         format: "tpch".to_owned(),
+        rules: Rules::default(),
     }
 }
 

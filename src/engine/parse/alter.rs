@@ -53,7 +53,19 @@ impl Source<'_> {
         let word = self.word()?;
         match word.as_str() {
             "add" => self.add_column(),
+            "drop" if self.parser.parse_keyword(Keyword::CONSTRAINT) => {
+                let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+                let name = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+                self.cascade();
+                Ok(AlterAction::DropConstraint { name, if_exists })
+            }
             "drop" => self.drop_column(),
+            "rename" if self.parser.parse_keyword(Keyword::CONSTRAINT) => {
+                let from = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+                self.parser.expect_keyword(Keyword::TO).map_err(from_parser)?;
+                let to = fold(&self.parser.parse_identifier().map_err(from_parser)?);
+                Ok(AlterAction::RenameConstraint { from, to })
+            }
             "rename" => {
                 self.skip(Keyword::COLUMN);
                 let path = self.path()?;
@@ -69,6 +81,13 @@ impl Source<'_> {
     }
 
     fn add_column(&mut self) -> Result<AlterAction> {
+        let words =
+            [Keyword::CONSTRAINT, Keyword::CHECK, Keyword::PRIMARY, Keyword::UNIQUE, Keyword::FOREIGN];
+        if self.parser.peek_one_of_keywords(&words).is_some() {
+            let constraint = self.parser.parse_optional_table_constraint().map_err(from_parser)?;
+            let constraint = constraint.ok_or_else(|| self.unexpected("a constraint"))?;
+            return Ok(AlterAction::AddConstraint(constraint));
+        }
         self.skip(Keyword::COLUMN);
         let if_not_exists = self.if_not_exists();
         let mut path = self.parser.parse_object_name(false).map_err(from_parser)?;
@@ -123,6 +142,9 @@ impl Source<'_> {
             return Ok(AlterAction::SetType { path, data_type });
         }
         if self.parser.parse_keyword(Keyword::DROP) {
+            if self.parser.parse_keyword(Keyword::DEFAULT) {
+                return Ok(AlterAction::SetDefault { column: top(&path)?, value: None });
+            }
             self.parser.expect_keywords(&not_null).map_err(from_parser)?;
             return Ok(AlterAction::SetNotNull { path, not_null: false });
         }
@@ -132,6 +154,10 @@ impl Source<'_> {
         }
         if self.parser.parse_keywords(&not_null) {
             return Ok(AlterAction::SetNotNull { path, not_null: true });
+        }
+        if self.parser.parse_keyword(Keyword::DEFAULT) {
+            let value = Some(self.parser.parse_expr().map_err(from_parser)?);
+            return Ok(AlterAction::SetDefault { column: top(&path)?, value });
         }
         Err(self.unexpected("TYPE, NOT NULL, DEFAULT, FIRST or AFTER"))
     }
@@ -151,5 +177,13 @@ impl Source<'_> {
     /// A column, or a field within one: `a`, `a.b.c`.
     fn path(&mut self) -> Result<Vec<String>> {
         parts_of(&self.parser.parse_object_name(false).map_err(from_parser)?)
+    }
+}
+
+/// The column that a path names, if it names no field within one.
+fn top(path: &[String]) -> Result<String> {
+    match path {
+        [column] => Ok(column.clone()),
+        _ => Err(Error::Unsupported("a field within a column has no default".to_owned())),
     }
 }

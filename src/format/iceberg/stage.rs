@@ -30,6 +30,7 @@ pub use self::rebase::ensure_rebasable;
 use super::metadata::TableSnapshot;
 use super::metadata::{COMMENT_PROPERTY, MAIN, MetadataLog, Reference, SnapshotLog, TableMetadata};
 use super::read;
+use super::rules::Rules;
 use super::updates::{Update, apply_updates};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
@@ -66,6 +67,8 @@ pub enum Change {
     Updates(Vec<Update>),
     /// Changes the columns; no file is touched.
     Evolve(Evolution),
+    /// Gives the table other defaults and constraints, which its rows were found to hold.
+    SetRules(Rules),
 }
 
 /// What `CREATE TABLE` says.
@@ -180,6 +183,7 @@ fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Re
             definition::set_column_comment(draft, &column, comment)?;
         }
         Change::Evolve(evolution) => evolve::evolve(draft, &evolution)?,
+        Change::SetRules(rules) => definition::set_rules(draft, &rules)?,
     }
     Ok(())
 }

@@ -10,7 +10,8 @@ use crate::format::iceberg::columns::{replacement, with_fresh_ids};
 use crate::format::iceberg::metadata::{
     COMMENT_PROPERTY, PARTITION_ID_BEFORE_FIRST, PartitionSpec, SortOrder, SpecField, TableMetadata,
 };
-use crate::format::iceberg::schema::Schema;
+use crate::format::iceberg::rules::Rules;
+use crate::format::iceberg::schema::{Primitive, Schema};
 use crate::format::partition::{PartitionField, Transform};
 
 /// What every table tells other writers about how we write.
@@ -80,6 +81,24 @@ pub(super) fn set_column_comment(
     field.doc = comment;
     set_schema(draft, schema);
     Ok(())
+}
+
+/// Gives the table other rules; a primary key becomes the schema's identifier.
+pub(super) fn set_rules(draft: &mut TableMetadata, rules: &Rules) -> Result<()> {
+    let mut schema = draft.current_schema().clone();
+    let key = rules.primary_key().map(|key| key.columns.as_slice()).unwrap_or_default();
+    for field in schema.fields.iter_mut().filter(|field| key.contains(&field.id)) {
+        field.required = true;
+    }
+    // Iceberg identifies no row by a number that may be NaN.
+    let may_identify = |id: &i32| {
+        let kind = schema.primitive(*id);
+        kind.is_some_and(|kind| !matches!(kind, Primitive::Float | Primitive::Double))
+    };
+    let identifier = if key.iter().all(may_identify) { key } else { &[] };
+    schema.set_identifier_ids(identifier);
+    set_schema(draft, schema);
+    draft.set_rules(rules)
 }
 
 fn properties(definition: &Definition) -> BTreeMap<String, String> {

@@ -10,6 +10,7 @@ use super::{Change, Table, draft, exchange};
 use crate::error::{Error, Result};
 use crate::format::iceberg::manifest::Entry;
 use crate::format::iceberg::metadata::TableMetadata;
+use crate::format::iceberg::rules::Rules;
 use crate::format::iceberg::schema::Field;
 use crate::storage::Location;
 
@@ -42,7 +43,12 @@ pub async fn ensure_rebasable(
     }
     // Rows that came since were not looked at.
     let has_new_rows = base.current_snapshot_id != current.current_snapshot_id;
-    if has_new_rows && changes.iter().any(relies_on_rows) {
+    let rules = base.rules()?;
+    if has_new_rows && changes.iter().any(|change| relies_on_rows(change, &rules)) {
+        return Err(conflict());
+    }
+    let sets_rules = changes.iter().any(|change| matches!(change, Change::SetRules(_)));
+    if sets_rules && rules != current.rules()? {
         return Err(conflict());
     }
     if changes.iter().all(|change| matches!(change, Change::Append(_))) {
@@ -61,10 +67,11 @@ pub async fn ensure_rebasable(
     Ok(())
 }
 
-/// Whether a change was found to be right for the rows of its base.
-fn relies_on_rows(change: &Change) -> bool {
+/// Whether a change was found to be right for the rows of its base, whose rules these are.
+fn relies_on_rows(change: &Change, before: &Rules) -> bool {
     match change {
         Change::Evolve(evolution) => evolution.relies_on_rows(),
+        Change::SetRules(rules) => !rules.asks_the_same(before) || rules.keys != before.keys,
         _ => false,
     }
 }
@@ -74,7 +81,8 @@ fn same_shape(base: &TableMetadata, current: &TableMetadata) -> bool {
     let (one, other) = (base.current_schema(), current.current_schema());
     let shape = |field: &Field| (field.id, field.kind.clone(), field.required);
     let columns = one.fields.iter().map(shape).eq(other.fields.iter().map(shape));
-    columns && base.default_spec() == current.default_spec()
+    let asks = |metadata: &TableMetadata| metadata.rules().unwrap_or_default();
+    columns && base.default_spec() == current.default_spec() && asks(base).asks_the_same(&asks(current))
 }
 
 /// The live files that only one of two versions has.
