@@ -222,6 +222,7 @@ impl Session {
                 condition: None,
                 action: RowAction::Update(vec![(column.to_owned(), value)]),
             }],
+            returning: None,
         };
         let planner = self.planner_in(Arc::clone(&planner.transaction)).await?;
         self.modify(planner, &update, &[], run).await.map(drop)

@@ -21,8 +21,10 @@ mod explain;
 mod export;
 mod frugal;
 mod modify;
+mod returning;
 mod rules;
 mod show;
+mod upsert;
 mod weight;
 mod write;
 

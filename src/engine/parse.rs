@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+pub(super) use modify::assignments_of;
 
 pub use version::Moment;
 
@@ -290,10 +291,13 @@ fn insert_of(insert: ast::Insert) -> Result<Statement> {
     if !insert.assignments.is_empty() || insert.or.is_some() {
         return Err(Error::Unsupported("INSERT with SET or OR is not supported".to_owned()));
     }
-    if insert.returning.is_some() || insert.on.is_some() {
-        return Err(Error::Unsupported(
-            "INSERT with RETURNING or ON CONFLICT is not supported yet".to_owned(),
-        ));
+    let conflict = match insert.on {
+        None => None,
+        Some(ast::OnInsert::OnConflict(conflict)) => Some(conflict),
+        Some(other) => return Err(Error::Unsupported(format!("INSERT with{other} is not supported"))),
+    };
+    if conflict.is_some() && insert.overwrite {
+        return Err(Error::Unsupported("INSERT OVERWRITE with ON CONFLICT is not supported".to_owned()));
     }
     let ast::TableObject::TableName(name) = &insert.table else {
         return Err(Error::Unsupported("INSERT needs the name of a table".to_owned()));
@@ -303,6 +307,9 @@ fn insert_of(insert: ast::Insert) -> Result<Statement> {
         name: name_of(name)?,
         columns: columns.collect::<Result<_>>()?,
         query: insert.source,
+        alias: insert.table_alias.map(|alias| alias.alias),
+        conflict,
+        returning: insert.returning,
         overwrite: insert.overwrite,
     })))
 }

@@ -269,7 +269,7 @@ pub(super) fn renamed(sql: &str, from: &str, to: &str) -> Result<String> {
     Ok(condition.to_string())
 }
 
-fn expression(sql: &str) -> Result<ast::Expr> {
+pub(super) fn expression(sql: &str) -> Result<ast::Expr> {
     Ok(Parser::new(&PostgreSqlDialect {}).try_with_sql(sql)?.parse_expr()?)
 }
 

@@ -251,7 +251,7 @@ pub fn constant(state: &SessionState, expr: &ast::Expr, ty: &DataType) -> Result
 }
 
 /// The SQL name of a column's type.
-fn sql_name(field: &Field) -> String {
+pub(super) fn sql_name(field: &Field) -> String {
     let (oid, modifier) = types::of_field(field);
     types::format_type(oid, Some(modifier))
 }

@@ -168,7 +168,15 @@ pub struct Explain {
     pub verbose: bool,
     /// One document instead of lines of text.
     pub json: bool,
-    pub query: Box<ast::Query>,
+    pub what: Explained,
+}
+
+/// What EXPLAIN explains.
+#[derive(Debug, Clone)]
+pub enum Explained {
+    Query(Box<ast::Query>),
+    /// How the rows are found that a statement changes.
+    Modify(Box<Modify>),
 }
 
 /// Presto's listings.
@@ -281,6 +289,9 @@ pub struct Insert {
     pub columns: Vec<String>,
     /// None for `DEFAULT VALUES`.
     pub query: Option<Box<ast::Query>>,
+    pub alias: Option<ast::Ident>,
+    pub conflict: Option<ast::OnConflict>,
+    pub returning: Option<Vec<ast::SelectItem>>,
     /// Replaces the rows: of the whole table, or of the partitions that the new rows fall into.
     pub overwrite: bool,
 }
@@ -298,6 +309,7 @@ pub struct Modify {
     pub condition: Option<ast::Expr>,
     /// The first one that fits a row is done.
     pub clauses: Vec<WhenClause>,
+    pub returning: Option<Vec<ast::SelectItem>>,
 }
 
 /// `WHEN … THEN …` of `MERGE`; an `UPDATE` or `DELETE` is one, for rows that match.
@@ -327,6 +339,8 @@ pub enum RowAction {
     Update(Vec<(String, ast::Expr)>),
     Delete,
     Nothing,
+    /// Two new rows want to be the same one.
+    Refuse,
 }
 
 /// A statement about branches.

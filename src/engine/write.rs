@@ -13,10 +13,12 @@ use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::frugal::Frugal;
 use super::plan::{Planner, bind, parameter_types, placeholder};
+use super::returning::{Returned, Returning, written_rows};
 use super::rules::{Declared, checked, default_exprs, defaults_of, guard_of};
 use super::session::{Session, done};
 use super::show::arrow_type;
 use super::statement::{CreateTable, Insert, PartitionExpr};
+use super::upsert::merge_of;
 use crate::catalog::transaction::{NewTable, TableTarget};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
@@ -82,17 +84,22 @@ impl Session {
         insert: &Insert,
         values: &[ScalarValue],
         run: &Run,
-    ) -> Result<Outcome> {
+    ) -> Result<(Outcome, Option<Returned>)> {
         let full = planner.find(&insert.name).await?;
         let transaction = Arc::clone(&planner.transaction);
         let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
+        if insert.conflict.is_some() {
+            let merge = merge_of(insert, &target)?;
+            let (done, returned) = self.modify(planner, &merge, values, run).await?;
+            return Ok(as_insert(done, returned));
+        }
         let (query, names, table) = (rows_of(insert, &target)?, insert.columns.clone(), target.clone());
-        let values = values.to_vec();
+        let given = values.to_vec();
         let (planner, plan) = run
             .plan(async move {
-                let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
+                let types: Vec<_> = given.iter().map(|value| Some(value.data_type())).collect();
                 let plan = match query {
-                    Some(query) => bind(planner.query(*query, &types).await?, &values)?,
+                    Some(query) => bind(planner.query(*query, &types).await?, &given)?,
                     None => LogicalPlanBuilder::empty(true).build()?,
                 };
                 let defaults = default_exprs(&planner, &table).await?;
@@ -103,18 +110,25 @@ impl Session {
             .await?;
         let files = self.write(planner, plan, &target, run).await?;
         let rows: u64 = files.iter().map(|file| file.row_count).sum();
+        let add = files.clone();
         let change = match (insert.overwrite, target.partition.is_empty()) {
             (false, _) if files.is_empty() => None,
-            (false, _) => Some(Change::Append(files)),
-            (true, true) => Some(Change::Overwrite { add: files, remove: Removal::All }),
-            (true, false) => Some(Change::Overwrite { add: files, remove: Removal::Partitions }),
+            (false, _) => Some(Change::Append(add)),
+            (true, true) => Some(Change::Overwrite { add, remove: Removal::All }),
+            (true, false) => Some(Change::Overwrite { add, remove: Removal::Partitions }),
         };
+        let planner = self.planner_in(Arc::clone(&transaction)).await?;
         if change.is_some() {
             transaction.stage(target, change).await?;
-            let planner = self.planner_in(transaction).await?;
             self.refuse_duplicate_keys(&planner, &full, run).await?;
         }
-        Ok(Outcome::Done(format!("INSERT 0 {rows}")))
+        let mut returned = None;
+        if let Some(items) = &insert.returning {
+            let returning = Returning::new(items, insert.alias.as_ref(), &insert.name.name);
+            let new = written_rows(&planner, &full, &files).await?;
+            returned = Some(self.returned(planner, (returning, "INSERT"), new, values, run).await?);
+        }
+        Ok((Outcome::Done(format!("INSERT 0 {rows}")), returned))
     }
 
     /// Runs a plan into files of the target's table.
@@ -164,12 +178,24 @@ impl Session {
                 }
             }
         }
+        if insert.conflict.is_some() {
+            return self.modify_parameters(&merge_of(insert, &target)?, &types, run).await;
+        }
         run.plan(async move {
             let plan = planner.query(*query, &types).await?;
             parameter_types(&plan, &types)
         })
         .await
     }
+}
+
+/// What a MERGE answers, as the INSERT that it was.
+fn as_insert(done: Outcome, returned: Option<Returned>) -> (Outcome, Option<Returned>) {
+    let done = match done {
+        Outcome::Done(tag) => Outcome::Done(tag.replacen("MERGE", "INSERT 0", 1)),
+        rows => rows,
+    };
+    (done, returned.map(|returned| Returned { word: "INSERT", ..returned }))
 }
 
 /// How files of a table are written.
@@ -263,7 +289,7 @@ pub(super) fn column_not_found(name: &str, columns: &Schema) -> Error {
 }
 
 /// Positions of the columns that an INSERT names; all of them when it names none.
-fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
+pub(super) fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
     if names.is_empty() {
         return Ok((0..columns.fields().len()).collect());
     }
@@ -277,7 +303,7 @@ fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
 
 /// The query that an INSERT takes its rows from, with the defaults that VALUES ask for; none where every
 /// column has its default.
-fn rows_of(insert: &Insert, target: &TableTarget) -> Result<Option<Box<ast::Query>>> {
+pub(super) fn rows_of(insert: &Insert, target: &TableTarget) -> Result<Option<Box<ast::Query>>> {
     let Some(mut query) = insert.query.clone() else { return Ok(None) };
     if let ast::SetExpr::Values(values) = query.body.as_mut() {
         let (indices, defaults) = (column_indices(&target.columns, &insert.columns)?, defaults_of(target)?);

@@ -70,7 +70,7 @@ pub fn assigned_types(modify: &Modify, columns: &Schema, types: &mut Vec<Option<
             RowAction::Insert { columns: names, values } => {
                 names.iter().zip(values).for_each(|(column, value)| note(column, value));
             }
-            RowAction::Delete | RowAction::Nothing => {}
+            RowAction::Delete | RowAction::Nothing | RowAction::Refuse => {}
         }
     }
 }
@@ -80,7 +80,7 @@ fn check(clause: &WhenClause, columns: &Schema) -> Result<()> {
     let names: Vec<&str> = match &clause.action {
         RowAction::Update(assigned) => assigned.iter().map(|(column, _)| column.as_str()).collect(),
         RowAction::Insert { columns, .. } => columns.iter().map(String::as_str).collect(),
-        RowAction::Delete | RowAction::Nothing => return Ok(()),
+        RowAction::Delete | RowAction::Nothing | RowAction::Refuse => return Ok(()),
     };
     if let Some(missing) = names.iter().find(|name| columns.column_with_name(name).is_none()) {
         return Err(column_not_found(missing, columns));
@@ -130,7 +130,7 @@ fn value_of(
             };
             Some(at.and_then(|at| values.get(at)).map_or_else(&default, given))
         }
-        RowAction::Delete | RowAction::Nothing => None,
+        RowAction::Delete | RowAction::Nothing | RowAction::Refuse => None,
     }
 }
 
