@@ -142,8 +142,9 @@ async fn manifest_files(
     listed: &ManifestFile,
     schema: &Arc<Schema>,
 ) -> Result<Arc<Vec<DataFile>>> {
-    // Paths within the location's store are part of what is kept.
-    let key = format!("{} {} {}", listed.url, schema.schema_id, location.url);
+    // Paths within the location's store are part of what is kept, and bounds in the order of the columns.
+    // The schema's number would not do: a transaction that is undone gave it to other columns.
+    let key = format!("{} {} {}", listed.url, schema.shape(), location.url);
     if let Some(files) = cache::get(&key) {
         return Ok(files);
     }

@@ -137,6 +137,15 @@ impl Schema {
         }
     }
 
+    /// Returns a text that is the same for schemas of the same columns, in their order.
+    pub(super) fn shape(&self) -> String {
+        let column = |field: &Field| match field.primitive() {
+            Some(kind) => format!("{}:{kind}", field.id),
+            None => field.id.to_string(),
+        };
+        self.fields.iter().map(column).collect::<Vec<_>>().join(",")
+    }
+
     /// Returns the largest field id, nested ones included.
     pub fn highest_id(&self) -> i32 {
         self.fields.iter().map(Field::highest_id).max().unwrap_or(0)
