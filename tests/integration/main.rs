@@ -4,6 +4,7 @@ mod branches;
 mod credentials;
 mod daemon;
 mod evolution;
+mod evolution_histories;
 mod faults;
 mod groups;
 mod histories;
