@@ -84,17 +84,7 @@ impl Session {
                 refresh_types(planner, &views).await
             }
             AlterAction::SetNotNull { path, not_null } => {
-                if *not_null && path.len() == 1 {
-                    let condition = format!("{} IS NULL", quoted(&path[0]));
-                    if self.has_rows(planner, full, &condition, run).await? {
-                        return Err(Error::NotNullViolation { column: path[0].clone(), row: None });
-                    }
-                }
-                if !*not_null {
-                    refuse_key(planner, full, path).await?;
-                }
-                let change = Evolution::SetRequired { path: path.clone(), required: *not_null };
-                evolve(planner, full, change).await
+                self.set_not_null(planner, full, (path, *not_null), run).await
             }
             AlterAction::Move { path, place } => {
                 evolve(planner, full, Evolution::Move { path: path.clone(), place: place.clone() }).await
@@ -122,6 +112,26 @@ impl Session {
                 change_rules(planner, full, |rules, _| rename_constraint(rules, full, from, to)).await
             }
         }
+    }
+
+    async fn set_not_null(
+        &mut self,
+        planner: &Planner,
+        full: &FullName,
+        (path, not_null): (&[String], bool),
+        run: &Run,
+    ) -> Result<()> {
+        match path {
+            [column] if not_null => {
+                if self.has_rows(planner, full, &format!("{} IS NULL", quoted(column)), run).await? {
+                    return Err(Error::NotNullViolation { column: column.clone(), row: None });
+                }
+            }
+            _ if not_null => {}
+            _ => refuse_key(planner, full, path).await?,
+        }
+        let change = Evolution::SetRequired { path: path.to_vec(), required: not_null };
+        evolve(planner, full, change).await
     }
 
     /// Adds what is declared to a table's rules, if its rows hold it. A column without a new default loses

@@ -38,7 +38,9 @@ pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
 pub use self::read::{load, snapshot};
 pub use self::rules::{Check, Key, Rules};
 pub use self::schema::{Field, Nested, Primitive, Schema, Type};
-pub use self::stage::{Change, Definition, Evolution, Exchange, Place, Removal, Staged, ensure_rebasable, stage};
+pub use self::stage::{
+    Change, Definition, Evolution, Exchange, Place, Removal, Staged, ensure_rebasable, stage,
+};
 pub use self::updates::{NewIcebergTable, Requirement, Update, apply_updates, begin as begin_table, verify};
 
 #[cfg(test)]

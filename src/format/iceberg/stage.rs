@@ -23,8 +23,8 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 pub(super) use self::definition::PROPERTIES;
-pub use self::exchange::Exchange;
 pub use self::evolve::{Evolution, Place};
+pub use self::exchange::Exchange;
 use self::pending::Pending;
 pub use self::rebase::ensure_rebasable;
 use super::metadata::TableSnapshot;
