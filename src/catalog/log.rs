@@ -200,6 +200,10 @@ pub struct ViewColumn {
     pub name: String,
     /// Arrow's name of the type.
     pub data_type: String,
+    /// What the query called the column when the view was made; unknown of views from before it was
+    /// kept, whose columns are found by their places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// What a transaction relied upon; a commit fails when it no longer holds.

@@ -26,7 +26,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use crate::error::Result;
-use crate::format::iceberg::Analyzed;
+use crate::format::iceberg::{Analyzed, Rules};
 
 pub use open::{Catalog, Catalogs};
 
@@ -73,6 +73,8 @@ pub struct RelationDetail {
     pub format: String,
     /// What ANALYZE found out about columns, by their names.
     pub analyzed: BTreeMap<String, Analyzed>,
+    /// Defaults and constraints, columns by their field ids.
+    pub rules: Rules,
 }
 
 /// What one statement sees of all catalogs: a snapshot, the same for every question that it asks.

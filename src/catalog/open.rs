@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::Snapshot;
 use crate::format::files::listing::ListingLimits;
 use crate::format::files::{FilePattern, FileSet, OpenFiles};
+use crate::format::iceberg::Rules;
 use crate::runtime::Runtime;
 use crate::scan::FilesTable;
 use crate::storage::{Location, Stores};
@@ -228,6 +229,7 @@ impl Catalogs {
             location: Some(snapshot.location.url.clone()),
             format: snapshot.file_format.get_ext(),
             analyzed: BTreeMap::new(),
+            rules: Rules::default(),
         })
     }
 

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::branch;
 use super::dialect::display_name;
-use super::execute::{Outcome, Run};
+use super::execute::{Outcome, Rows, Run};
 use super::parse::Moment;
 use super::plan::Planner;
+use super::returning::Returned;
 use super::session::{Session, done};
 use super::statement::{CommentOn, CreateView, Name, RelationWord, Statement};
 use super::write::refuse_duplicates;
@@ -27,22 +28,42 @@ impl Session {
     ) -> Result<Outcome> {
         let (transaction, autocommit) = self.transaction();
         let planner = self.planner_in(Arc::clone(&transaction)).await?;
+        let mut returned = None;
         let outcome = match statement {
             Statement::CreateTable(create) => self.create_table(planner, create, &run).await?,
-            Statement::Insert(insert) => self.insert(planner, insert, values, &run).await?,
-            Statement::Modify(modify) => self.modify(planner, modify, values, &run).await?,
+            Statement::Alter(alter) => self.alter_table(planner, alter, &run).await?,
+            Statement::Insert(insert) => {
+                let (done, rows) = self.insert(planner, insert, values, &run).await?;
+                returned = rows;
+                done
+            }
+            Statement::Modify(modify) => {
+                let (done, rows) = self.modify(planner, modify, values, &run).await?;
+                returned = rows;
+                done
+            }
             Statement::Export(export) => self.export(planner, export, &run).await?,
             Statement::CreateView(create) => create_view(planner, create, &run).await?,
             _ => change_names(&planner, statement).await?,
         };
         if !autocommit {
             self.note_change(&run.guard.id);
-            return Ok(outcome);
+            return Ok(answer(outcome, returned, run));
         }
         let committed = self.commit(&transaction, run.guard.id.clone()).await;
         // Somebody made it a moment ago: then it exists.
         tolerate(committed, statement.may_exist(), |error| matches!(error, Error::AlreadyExists { .. }))?;
-        Ok(outcome)
+        Ok(answer(outcome, returned, run))
+    }
+}
+
+/// The rows that a statement returns, if it returns any; else that it is done.
+fn answer(done: Outcome, returned: Option<Returned>, run: Run) -> Outcome {
+    match returned {
+        None => done,
+        Some(Returned { word, schema, batches }) => {
+            Outcome::Rows(Rows::of_batches(word, schema, batches, run))
+        }
     }
 }
 
@@ -187,6 +208,7 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
         });
     }
     let named = |(index, field): (usize, &arrow::datatypes::FieldRef)| ViewColumn {
+        source: Some(display_name(field.name()).to_owned()),
         name: create.columns.get(index).map_or_else(|| display_name(field.name()).to_owned(), String::clone),
         data_type: field.data_type().to_string(),
     };

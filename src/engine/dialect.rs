@@ -9,6 +9,7 @@ mod casts;
 mod emptiness;
 mod expressions;
 mod names;
+mod outer;
 mod relations;
 mod scope;
 mod subqueries;

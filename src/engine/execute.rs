@@ -135,6 +135,11 @@ impl Rows {
         self
     }
 
+    /// Rows that are there already.
+    pub fn of_batches(tag: &'static str, schema: SchemaRef, batches: Vec<RecordBatch>, run: Run) -> Self {
+        Self { schema, tag, source: Source::Batches(batches), run }
+    }
+
     pub fn of_batch(tag: &'static str, batch: RecordBatch, run: Run) -> Self {
         Self { schema: batch.schema(), tag, source: Source::Batches(vec![batch]), run }
     }

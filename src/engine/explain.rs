@@ -16,8 +16,9 @@ use futures::StreamExt;
 use serde_json::{Map, Value, json};
 
 use super::execute::{Outcome, Rows, Run};
+use super::modify::found_changes;
 use super::session::Session;
-use super::statement::Explain;
+use super::statement::{self, Explain};
 use super::weight::weight;
 use crate::error::{Error, Result};
 use crate::function::types::PG_TYPE;
@@ -38,11 +39,14 @@ pub fn schema(request: &Explain) -> SchemaRef {
 pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Result<Outcome> {
     let planner = session.planner().await?;
     let context = session.task_context();
-    let (query, verbose) = (request.query.clone(), request.verbose);
+    let (what, verbose) = (request.what.clone(), request.verbose);
     let mut explained = run
         .plan(async move {
             let began = Instant::now();
-            let logical = planner.query(*query, &[]).await?;
+            let logical = match what {
+                statement::Explained::Query(query) => planner.query(*query, &[]).await?,
+                statement::Explained::Modify(modify) => found_changes(&planner, &modify).await?,
+            };
             let physical = planner.physical(&logical).await?;
             let planning = began.elapsed();
             let logical = if verbose { Some(planner.state.optimize(&logical)?) } else { None };

@@ -15,13 +15,17 @@ pub mod settings;
 pub mod statement;
 pub mod upkeep;
 
+mod alter;
 mod branch;
 mod ddl;
 mod explain;
 mod export;
 mod frugal;
 mod modify;
+mod returning;
+mod rules;
 mod show;
+mod upsert;
 mod weight;
 mod write;
 

@@ -10,6 +10,7 @@ mod query;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
+use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::TaskContext;
@@ -19,9 +20,11 @@ use datafusion::prelude::col;
 use object_store::path::Path;
 
 use super::execute::{Outcome, Run};
-use super::plan::{Planner, bind, parameter_types};
+use super::plan::{FullName, Planner, bind, parameter_types};
+use super::returning::{MarkedRows, Returned, Returning, written_rows};
+use super::rules::{checked, defaults_of, guard_of};
 use super::session::Session;
-use super::statement::{Modify, RowAction};
+use super::statement::{Modify, RowAction, WhenClause};
 use super::write::write_options;
 use crate::catalog::transaction::{Found, TableTarget};
 use crate::error::{Error, Result};
@@ -30,7 +33,7 @@ use crate::format::{Snapshot, WrittenFile};
 use crate::runtime::queries::Weight;
 use crate::scan::{FilesTable, address, scan};
 use crate::sink::rewrite::{Action, CHANGE_COLUMNS, Repeated, Rewrite, changes_plan, survivors_plan};
-use crate::sink::{WriteOptions, run_write, write_plan};
+use crate::sink::{WriteOptions, guard_plan, run_write, write_plan};
 
 /// What a statement that changes rows works on.
 struct Subject {
@@ -46,7 +49,7 @@ impl Session {
         modify: &Modify,
         values: &[ScalarValue],
         run: &Run,
-    ) -> Result<Outcome> {
+    ) -> Result<(Outcome, Option<Returned>)> {
         let subject = subject(&planner, modify).await?;
         let Subject { target, snapshot } = subject;
         let transaction = Arc::clone(&planner.transaction);
@@ -54,37 +57,55 @@ impl Session {
         let repeated = if modify.word == "MERGE" { Repeated::Refused } else { Repeated::Ignored };
         let rewrite = Arc::new(Rewrite::new(snapshot.files.len(), repeated, context.memory_pool()));
         let actions: Arc<[Action]> = modify.clauses.iter().map(|clause| action_of(&clause.action)).collect();
-        let (parts, values, table) =
+        let (parts, given, table) =
             (modify.clone(), values.to_vec(), (target.clone(), Arc::clone(&snapshot)));
         let (planner, plan) = run
             .plan(async move {
-                let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
-                let plan = changes(&planner, &parts, &table.0.columns, &table.1, &types).await?;
-                let plan = fitted(bind(plan, &values)?, &table.0.columns)?;
+                let types: Vec<_> = given.iter().map(|value| Some(value.data_type())).collect();
+                let plan = changes(&planner, &parts, &table.0, &table.1, &types).await?;
+                let plan = fitted(bind(plan, &given)?, &table.0.columns)?;
+                let plan = checked(&planner, plan, &table.0).await?;
                 let physical = planner.physical(&plan).await?;
                 Ok((planner, physical))
             })
             .await?;
         run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
         let writing = Writing {
-            plan: changes_plan(plan, actions, Arc::clone(&rewrite))?,
+            plan: guard_plan(changes_plan(plan, actions, Arc::clone(&rewrite))?, guard_of(&target))?,
             planner,
             rewrite: Arc::clone(&rewrite),
-            snapshot,
+            snapshot: Arc::clone(&snapshot),
             options: write_options(&target, run),
             context,
         };
-        let (add, remove) = run.on_cpu(writing.run()).await?;
+        let (new, rest, remove) = run.on_cpu(writing.run()).await?;
+        let add: Vec<WrittenFile> = new.iter().chain(&rest).cloned().collect();
         let change = match (add.is_empty(), remove.is_empty()) {
             (true, true) => None,
             (false, true) => Some(Change::Append(add)),
             (_, false) => Some(Change::Overwrite { add, remove: Removal::Files(remove) }),
         };
+        let full = FullName {
+            catalog: target.catalog.clone(),
+            schema: target.schema.clone(),
+            name: target.name.clone(),
+        };
+        let planner = self.planner_in(Arc::clone(&transaction)).await?;
         if change.is_some() {
             transaction.stage(target, change).await?;
+            self.refuse_duplicate_keys(&planner, &full, run).await?;
+        }
+        let mut returned = None;
+        if let Some(returning) = returning_of(modify)? {
+            let rows: Arc<dyn TableProvider> = match modify.word {
+                "DELETE" => Arc::new(MarkedRows { snapshot, rewrite: Arc::clone(&rewrite) }),
+                _ => written_rows(&planner, &full, &new).await?,
+            };
+            returned = Some(self.returned(planner, (returning, modify.word), rows, values, run).await?);
         }
         let (inserted, updated, deleted) = rewrite.counts();
-        Ok(Outcome::Done(format!("{} {}", modify.word, inserted + updated + deleted)))
+        let done = Outcome::Done(format!("{} {}", modify.word, inserted + updated + deleted));
+        Ok((done, returned))
     }
 
     /// The types of the parameters of a statement that changes rows.
@@ -100,11 +121,31 @@ impl Session {
         query::assigned_types(modify, &target.columns, &mut types);
         let modify = modify.clone();
         run.plan(async move {
-            let plan = changes(&planner, &modify, &target.columns, &snapshot, &types).await?;
+            let plan = changes(&planner, &modify, &target, &snapshot, &types).await?;
             parameter_types(&plan, &types)
         })
         .await
     }
+}
+
+/// Plans how the rows are found that a statement changes, for EXPLAIN.
+///
+/// # Errors
+/// As the statement itself.
+pub(super) async fn found_changes(planner: &Planner, modify: &Modify) -> Result<LogicalPlan> {
+    let Subject { target, snapshot } = subject(planner, modify).await?;
+    let plan = changes(planner, modify, &target, &snapshot, &[]).await?;
+    fitted(plan, &target.columns)
+}
+
+/// What a statement returns of the rows that it changes.
+fn returning_of(modify: &Modify) -> Result<Option<Returning>> {
+    let Some(items) = &modify.returning else { return Ok(None) };
+    let deletes = |clause: &WhenClause| matches!(clause.action, RowAction::Delete);
+    if modify.word == "MERGE" && modify.clauses.iter().any(deletes) {
+        return Err(Error::Unsupported("MERGE that deletes with RETURNING is not supported".to_owned()));
+    }
+    Ok(Some(Returning::new(items, modify.alias.as_ref(), &modify.target.name)))
 }
 
 /// Finds the table that a statement changes, as its transaction sees it.
@@ -123,11 +164,11 @@ async fn subject(planner: &Planner, modify: &Modify) -> Result<Subject> {
 async fn changes(
     planner: &Planner,
     modify: &Modify,
-    columns: &Schema,
+    target: &TableTarget,
     snapshot: &Arc<Snapshot>,
     types: &[Option<DataType>],
 ) -> Result<LogicalPlan> {
-    let query = query::changes(modify, columns)?;
+    let query = query::changes(modify, &target.columns, &defaults_of(target)?)?;
     let table = provider_as_source(Arc::new(FilesTable::new(Arc::clone(snapshot))));
     planner.query_with(query, types, vec![(query::TARGET.to_owned(), table)]).await
 }
@@ -149,6 +190,7 @@ fn action_of(action: &RowAction) -> Action {
         RowAction::Update(_) => Action::Update,
         RowAction::Delete => Action::Delete,
         RowAction::Nothing => Action::Nothing,
+        RowAction::Refuse => Action::Refuse,
     }
 }
 
@@ -163,22 +205,23 @@ struct Writing {
 }
 
 impl Writing {
-    /// Returns the files to add and those to remove.
-    async fn run(self) -> Result<(Vec<WrittenFile>, Vec<Path>)> {
+    /// Returns the files of new rows, those of the rows that stay, and the files to remove.
+    async fn run(self) -> Result<(Vec<WrittenFile>, Vec<WrittenFile>, Vec<Path>)> {
         let plan = write_plan(self.plan, self.options.clone())?;
-        let mut add = run_write(plan, Arc::clone(&self.context)).await?;
+        let new = run_write(plan, Arc::clone(&self.context)).await?;
         let touched = self.rewrite.touched();
         let remove =
             touched.iter().map(|(file, _)| self.snapshot.files[*file].object.location.clone()).collect();
         let rows = |file: usize| self.snapshot.files[file].row_count();
         let partly: Vec<usize> =
             touched.iter().filter(|(file, gone)| rows(*file) != Some(*gone)).map(|(file, _)| *file).collect();
+        let mut stay = Vec::new();
         if !partly.is_empty() {
             let rest = address::chosen(&self.snapshot, &partly);
             let rest = scan(&self.planner.state, &rest, None, &[], None).await?;
             let rest = survivors_plan(rest, self.rewrite)?;
-            add.extend(run_write(write_plan(rest, self.options)?, self.context).await?);
+            stay = run_write(write_plan(rest, self.options)?, self.context).await?;
         }
-        Ok((add, remove))
+        Ok((new, stay, remove))
     }
 }

@@ -5,6 +5,7 @@
 //! parsed here, on the same tokens. The text is cut into statements by their tokens, so that each
 //! keeps the words it was written with.
 
+mod alter;
 mod branch;
 mod create;
 mod explain;
@@ -15,12 +16,12 @@ mod transaction;
 mod upkeep;
 mod version;
 
-pub(super) use create::refuse_options;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, ObjectNamePart};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+pub(super) use modify::assignments_of;
 
 pub use version::Moment;
 
@@ -136,7 +137,6 @@ impl Source<'_> {
                     if_exists: truncate.if_exists,
                 })
             }
-            ast::Statement::AlterTable(alter) => alter_of(alter, RelationWord::Table),
             ast::Statement::Drop { object_type, if_exists, names, cascade, .. } => {
                 drop_of(object_type, &names, if_exists, cascade)
             }
@@ -293,10 +293,16 @@ impl Source<'_> {
 }
 
 fn insert_of(insert: ast::Insert) -> Result<Statement> {
-    if insert.returning.is_some() || insert.on.is_some() {
-        return Err(Error::Unsupported(
-            "INSERT with RETURNING or ON CONFLICT is not supported yet".to_owned(),
-        ));
+    if !insert.assignments.is_empty() || insert.or.is_some() {
+        return Err(Error::Unsupported("INSERT with SET or OR is not supported".to_owned()));
+    }
+    let conflict = match insert.on {
+        None => None,
+        Some(ast::OnInsert::OnConflict(conflict)) => Some(conflict),
+        Some(other) => return Err(Error::Unsupported(format!("INSERT with{other} is not supported"))),
+    };
+    if conflict.is_some() && insert.overwrite {
+        return Err(Error::Unsupported("INSERT OVERWRITE with ON CONFLICT is not supported".to_owned()));
     }
     let ast::TableObject::TableName(name) = &insert.table else {
         return Err(Error::Unsupported("INSERT needs the name of a table".to_owned()));
@@ -306,32 +312,11 @@ fn insert_of(insert: ast::Insert) -> Result<Statement> {
         name: name_of(name)?,
         columns: columns.collect::<Result<_>>()?,
         query: insert.source,
+        alias: insert.table_alias.map(|alias| alias.alias),
+        conflict,
+        returning: insert.returning,
         overwrite: insert.overwrite,
     })))
-}
-
-fn alter_of(alter: ast::AlterTable, kind: RelationWord) -> Result<Statement> {
-    let name = name_of(&alter.name)?;
-    let if_exists = alter.if_exists;
-    match alter.operations.as_slice() {
-        [ast::AlterTableOperation::RenameTable { table_name }] => {
-            let (ast::RenameTableNameKind::As(to) | ast::RenameTableNameKind::To(to)) = table_name;
-            Ok(Statement::Rename { from: name, to: name_of(to)?.name, if_exists, kind })
-        }
-        [operation] => {
-            let text = operation.to_string();
-            match text.strip_prefix("SET SCHEMA ") {
-                Some(schema) => Ok(Statement::SetSchema {
-                    name,
-                    schema: schema.trim_matches('"').to_owned(),
-                    if_exists,
-                    kind,
-                }),
-                None => Err(Error::Unsupported(format!("ALTER TABLE … {text} is not supported yet"))),
-            }
-        }
-        _ => Err(Error::Unsupported("ALTER TABLE with several actions is not supported yet".to_owned())),
-    }
 }
 
 fn drop_of(kind: ast::ObjectType, names: &[ObjectName], if_exists: bool, cascade: bool) -> Result<Statement> {

@@ -22,6 +22,7 @@ use self::prepared::is_immutable;
 use super::execute::{Outcome, Rows, Run, stopped_or};
 use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
+use super::returning::Returning;
 use super::semantics::Semantics;
 use super::settings::Settings;
 use super::statement::{Branch, Discard, Parsed, Show, Statement};
@@ -168,8 +169,16 @@ impl Session {
             (parameters, schema, constant) = (found, Some(columns), plan);
         } else if let Statement::Insert(insert) = &parsed.statement {
             parameters = self.insert_parameters(insert, declared, run).await?;
+            if let Some(items) = &insert.returning {
+                let returning = Returning::new(items, insert.alias.as_ref(), &insert.name.name);
+                schema = Some(self.returned_schema(returning, &insert.name, &mut parameters, run).await?);
+            }
         } else if let Statement::Modify(modify) = &parsed.statement {
             parameters = self.modify_parameters(modify, declared, run).await?;
+            if let Some(items) = &modify.returning {
+                let returning = Returning::new(items, modify.alias.as_ref(), &modify.target.name);
+                schema = Some(self.returned_schema(returning, &modify.target, &mut parameters, run).await?);
+            }
         } else {
             schema = show::schema_of(&parsed.statement);
             if let Statement::Execute { name, .. } = &parsed.statement {

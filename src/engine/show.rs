@@ -21,8 +21,9 @@ use super::session::Session;
 use super::settings::SETTINGS;
 use super::statement::{Branch, Show, Statement};
 use crate::catalog::transaction::Found;
-use crate::catalog::{Browse, Relation, RelationKind};
+use crate::catalog::{Browse, Relation, RelationDetail, RelationKind};
 use crate::error::{Error, Result};
+use crate::format::iceberg::{Rules, field_id};
 use crate::function::types;
 use crate::system::SCHEMAS as SYSTEM_SCHEMAS;
 
@@ -153,12 +154,10 @@ pub async fn create_table(session: &mut Session, request: &Show, run: Run) -> Re
     let text = match &relation.view_sql {
         Some(sql) => format!("CREATE VIEW {name} AS\n{sql}"),
         None => {
-            let column = |field: &Arc<Field>| {
-                let null = if field.is_nullable() { "" } else { " NOT NULL" };
-                format!("    {} {}{null}", quoted(field.name()), sql_name(field))
-            };
-            let columns: Vec<String> = detail.schema.fields().iter().map(column).collect();
-            let mut text = format!("CREATE TABLE {name} (\n{}\n)", columns.join(",\n"));
+            let mut lines: Vec<String> =
+                detail.schema.fields().iter().map(|field| column_line(field, &detail.rules)).collect();
+            lines.extend(constraint_lines(&detail));
+            let mut text = format!("CREATE TABLE {name} (\n{}\n)", lines.join(",\n"));
             if !detail.partitioned_by.is_empty() {
                 text.push_str(&format!("\nPARTITIONED BY ({})", detail.partitioned_by.join(", ")));
             }
@@ -169,6 +168,27 @@ pub async fn create_table(session: &mut Session, request: &Show, run: Run) -> Re
         }
     };
     rows(&["Create Table"], vec![vec![text]], run)
+}
+
+fn column_line(field: &Field, rules: &Rules) -> String {
+    let default = field_id(field).and_then(|id| rules.defaults.get(&id));
+    let default = default.map(|default| format!(" DEFAULT {default}")).unwrap_or_default();
+    let null = if field.is_nullable() { "" } else { " NOT NULL" };
+    format!("    {} {}{null}{default}", quoted(field.name()), sql_name(field))
+}
+
+fn constraint_lines(detail: &RelationDetail) -> Vec<String> {
+    let rules = &detail.rules;
+    let checks = rules.checks.iter().map(|check| (&check.name, format!("CHECK ({})", check.sql)));
+    let keys = rules.keys.iter().map(|key| {
+        let names = super::rules::names_of(&detail.schema, &key.columns);
+        let names: Vec<String> = names.into_iter().map(quoted).collect();
+        let kind = if key.primary { "PRIMARY KEY" } else { "UNIQUE" };
+        let enforced = if key.enforced { " ENFORCED" } else { "" };
+        (&key.name, format!("{kind} ({}){enforced}", names.join(", ")))
+    });
+    let line = |(name, text): (&String, String)| format!("    CONSTRAINT {} {text}", quoted(name));
+    checks.chain(keys).map(line).collect()
 }
 
 fn described(schema: &Schema, partitioned_by: &[String], run: Run) -> Result<Outcome> {
@@ -237,7 +257,7 @@ pub fn constant(state: &SessionState, expr: &ast::Expr, ty: &DataType) -> Result
 }
 
 /// The SQL name of a column's type.
-fn sql_name(field: &Field) -> String {
+pub(super) fn sql_name(field: &Field) -> String {
     let (oid, modifier) = types::of_field(field);
     types::format_type(oid, Some(modifier))
 }

@@ -5,6 +5,7 @@ use datafusion::sql::sqlparser::ast;
 use super::parse::Moment;
 use super::upkeep::Upkeep;
 use crate::catalog::temporary::OnCommit;
+use crate::format::iceberg::Place;
 
 /// A relation's name as it was written, unquoted parts in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub enum Statement {
         cascade: bool,
     },
     CreateTable(Box<CreateTable>),
+    Alter(Box<AlterTable>),
     CreateView(Box<CreateView>),
     Insert(Box<Insert>),
     Modify(Box<Modify>),
@@ -168,7 +170,15 @@ pub struct Explain {
     pub verbose: bool,
     /// One document instead of lines of text.
     pub json: bool,
-    pub query: Box<ast::Query>,
+    pub what: Explained,
+}
+
+/// What EXPLAIN explains.
+#[derive(Debug, Clone)]
+pub enum Explained {
+    Query(Box<ast::Query>),
+    /// How the rows are found that a statement changes.
+    Modify(Box<Modify>),
 }
 
 /// Presto's listings.
@@ -207,6 +217,9 @@ pub struct CreateTable {
     pub or_replace: bool,
     pub if_not_exists: bool,
     pub columns: Vec<ast::ColumnDef>,
+    pub constraints: Vec<ast::TableConstraint>,
+    /// Whether keys are enforced without saying so themselves.
+    pub enforced: bool,
     pub column_names: Vec<String>,
     pub partitioned_by: Vec<PartitionExpr>,
     pub comment: Option<String>,
@@ -214,6 +227,60 @@ pub struct CreateTable {
     pub with_data: bool,
     pub temporary: bool,
     pub on_commit: OnCommit,
+}
+
+/// `ALTER TABLE`, with what it does to the table's columns, in their order.
+#[derive(Debug, Clone)]
+pub struct AlterTable {
+    pub name: Name,
+    pub if_exists: bool,
+    pub actions: Vec<AlterAction>,
+}
+
+/// One action of `ALTER TABLE`. A path names a column, or a field within one.
+#[derive(Debug, Clone)]
+pub enum AlterAction {
+    AddColumn {
+        parent: Vec<String>,
+        column: ast::ColumnDef,
+        if_not_exists: bool,
+        place: Option<Place>,
+    },
+    DropColumn {
+        path: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    RenameColumn {
+        path: Vec<String>,
+        to: String,
+    },
+    SetType {
+        path: Vec<String>,
+        data_type: ast::DataType,
+    },
+    SetNotNull {
+        path: Vec<String>,
+        not_null: bool,
+    },
+    Move {
+        path: Vec<String>,
+        place: Place,
+    },
+    /// With no value, the column has no default any more.
+    SetDefault {
+        column: String,
+        value: Option<ast::Expr>,
+    },
+    AddConstraint(ast::TableConstraint),
+    DropConstraint {
+        name: String,
+        if_exists: bool,
+    },
+    RenameConstraint {
+        from: String,
+        to: String,
+    },
 }
 
 /// One element of `PARTITIONED BY`: `month`, `days(ts)`, `bucket(16, id)`.
@@ -240,7 +307,11 @@ pub struct CreateView {
 pub struct Insert {
     pub name: Name,
     pub columns: Vec<String>,
+    /// None for `DEFAULT VALUES`.
     pub query: Option<Box<ast::Query>>,
+    pub alias: Option<ast::Ident>,
+    pub conflict: Option<ast::OnConflict>,
+    pub returning: Option<Vec<ast::SelectItem>>,
     /// Replaces the rows: of the whole table, or of the partitions that the new rows fall into.
     pub overwrite: bool,
 }
@@ -258,6 +329,7 @@ pub struct Modify {
     pub condition: Option<ast::Expr>,
     /// The first one that fits a row is done.
     pub clauses: Vec<WhenClause>,
+    pub returning: Option<Vec<ast::SelectItem>>,
 }
 
 /// `WHEN … THEN …` of `MERGE`; an `UPDATE` or `DELETE` is one, for rows that match.
@@ -287,6 +359,8 @@ pub enum RowAction {
     Update(Vec<(String, ast::Expr)>),
     Delete,
     Nothing,
+    /// Two new rows want to be the same one.
+    Refuse,
 }
 
 /// A statement about branches.
@@ -368,6 +442,7 @@ impl Statement {
             Self::DropSchema { .. } => "DROP SCHEMA",
             Self::CreateTable(create) if create.query.is_some() => "CREATE TABLE AS",
             Self::CreateTable(_) => "CREATE TABLE",
+            Self::Alter(_) => "ALTER TABLE",
             Self::CreateView(_) => "CREATE VIEW",
             Self::Insert(_) => "INSERT",
             Self::Modify(modify) => modify.word,
@@ -415,6 +490,7 @@ impl Statement {
             Self::CreateSchema { .. }
                 | Self::DropSchema { .. }
                 | Self::CreateTable(_)
+                | Self::Alter(_)
                 | Self::CreateView(_)
                 | Self::Insert(_)
                 | Self::Modify(_)

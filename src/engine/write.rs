@@ -12,18 +12,20 @@ use super::ddl::refuse_system;
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::frugal::Frugal;
-use super::parse::refuse_options;
 use super::plan::{Planner, bind, parameter_types, placeholder};
+use super::returning::{Returned, Returning, written_rows};
+use super::rules::{Declared, checked, default_exprs, defaults_of, guard_of};
 use super::session::{Session, done};
 use super::show::arrow_type;
 use super::statement::{CreateTable, Insert, PartitionExpr};
+use super::upsert::merge_of;
 use crate::catalog::transaction::{NewTable, TableTarget};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
-use crate::format::iceberg::{Change, Removal};
+use crate::format::iceberg::{Change, Removal, Rules};
 use crate::format::partition::{PartitionField, Transform};
 use crate::runtime::queries::Weight;
-use crate::sink::{WriteOptions, run_write, write_plan};
+use crate::sink::{WriteOptions, guard_plan, run_write, write_plan};
 
 impl Session {
     pub(super) async fn create_table(
@@ -43,8 +45,9 @@ impl Session {
         if may_exist && transaction.relation(&full.catalog, &full.schema, &full.name).await?.is_some() {
             return Ok(done(tag));
         }
+        let mut declared = Declared::default();
         let (plan, planner, schema) = match &create.query {
-            None => (None, planner, Arc::new(defined_schema(self.state(), &create.columns)?)),
+            None => (None, planner, Arc::new(defined_schema(self.state(), create, &mut declared)?)),
             Some(query) => {
                 let query = query.clone();
                 let (planner, plan) = run
@@ -60,8 +63,11 @@ impl Session {
         let partition = partitions(&create.partitioned_by, &schema)?;
         let (comment, on_commit) = (create.comment.clone(), create.on_commit);
         let table = NewTable { schema, partition, comment, on_commit };
-        let made =
+        let mut made =
             transaction.new_table(&full.catalog, &full.schema, &full.name, table, create.or_replace).await?;
+        let mut rules = Rules::default();
+        declared.add_to(&mut rules, &planner, &full.name, &made.columns).await?;
+        made.rules = rules;
         let Some(plan) = plan.filter(|_| create.with_data) else {
             transaction.stage(made, None).await?;
             return Ok(done(tag));
@@ -78,36 +84,51 @@ impl Session {
         insert: &Insert,
         values: &[ScalarValue],
         run: &Run,
-    ) -> Result<Outcome> {
+    ) -> Result<(Outcome, Option<Returned>)> {
         let full = planner.find(&insert.name).await?;
         let transaction = Arc::clone(&planner.transaction);
         let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
-        let query = insert
-            .query
-            .clone()
-            .ok_or_else(|| Error::Unsupported("INSERT needs VALUES or a query".to_owned()))?;
-        let (columns, names) = (Arc::clone(&target.columns), insert.columns.clone());
-        let values = values.to_vec();
+        if insert.conflict.is_some() {
+            let merge = merge_of(insert, &target)?;
+            let (done, returned) = self.modify(planner, &merge, values, run).await?;
+            return Ok(as_insert(done, returned));
+        }
+        let (query, names, table) = (rows_of(insert, &target)?, insert.columns.clone(), target.clone());
+        let given = values.to_vec();
         let (planner, plan) = run
             .plan(async move {
-                let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
-                let plan = bind(planner.query(*query, &types).await?, &values)?;
-                let plan = fitted(plan, &columns, &names)?;
+                let types: Vec<_> = given.iter().map(|value| Some(value.data_type())).collect();
+                let plan = match query {
+                    Some(query) => bind(planner.query(*query, &types).await?, &given)?,
+                    None => LogicalPlanBuilder::empty(true).build()?,
+                };
+                let defaults = default_exprs(&planner, &table).await?;
+                let plan = fitted(plan, &table.columns, &names, &defaults)?;
+                let plan = checked(&planner, plan, &table).await?;
                 Ok((planner, plan))
             })
             .await?;
         let files = self.write(planner, plan, &target, run).await?;
         let rows: u64 = files.iter().map(|file| file.row_count).sum();
+        let add = files.clone();
         let change = match (insert.overwrite, target.partition.is_empty()) {
             (false, _) if files.is_empty() => None,
-            (false, _) => Some(Change::Append(files)),
-            (true, true) => Some(Change::Overwrite { add: files, remove: Removal::All }),
-            (true, false) => Some(Change::Overwrite { add: files, remove: Removal::Partitions }),
+            (false, _) => Some(Change::Append(add)),
+            (true, true) => Some(Change::Overwrite { add, remove: Removal::All }),
+            (true, false) => Some(Change::Overwrite { add, remove: Removal::Partitions }),
         };
+        let planner = self.planner_in(Arc::clone(&transaction)).await?;
         if change.is_some() {
             transaction.stage(target, change).await?;
+            self.refuse_duplicate_keys(&planner, &full, run).await?;
         }
-        Ok(Outcome::Done(format!("INSERT 0 {rows}")))
+        let mut returned = None;
+        if let Some(items) = &insert.returning {
+            let returning = Returning::new(items, insert.alias.as_ref(), &insert.name.name);
+            let new = written_rows(&planner, &full, &files).await?;
+            returned = Some(self.returned(planner, (returning, "INSERT"), new, values, run).await?);
+        }
+        Ok((Outcome::Done(format!("INSERT 0 {rows}")), returned))
     }
 
     /// Runs a plan into files of the target's table.
@@ -120,11 +141,12 @@ impl Session {
     ) -> Result<Vec<WrittenFile>> {
         run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
         let context = self.task_context();
-        let options = write_options(target, run);
+        let (options, guard) = (write_options(target, run), guard_of(target));
         run.on_cpu(async move {
             let input = planner.physical(&plan).await?;
             let write = |input, context| {
-                let plan = write_plan(input, options.clone());
+                let plan =
+                    guard_plan(input, Arc::clone(&guard)).and_then(|plan| write_plan(plan, options.clone()));
                 async move { run_write(plan?, context).await }
             };
             Frugal::new(planner, plan).after_trying(input, context, write).await
@@ -142,7 +164,7 @@ impl Session {
         let planner = self.planner().await?;
         let full = planner.find(&insert.name).await?;
         let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
-        let Some(query) = insert.query.clone() else { return Ok(Vec::new()) };
+        let Some(query) = rows_of(insert, &target)? else { return Ok(Vec::new()) };
         let indices = column_indices(&target.columns, &insert.columns)?;
         let mut types = declared.to_vec();
         if let ast::SetExpr::Values(values) = query.body.as_ref() {
@@ -156,12 +178,24 @@ impl Session {
                 }
             }
         }
+        if insert.conflict.is_some() {
+            return self.modify_parameters(&merge_of(insert, &target)?, &types, run).await;
+        }
         run.plan(async move {
             let plan = planner.query(*query, &types).await?;
             parameter_types(&plan, &types)
         })
         .await
     }
+}
+
+/// What a MERGE answers, as the INSERT that it was.
+fn as_insert(done: Outcome, returned: Option<Returned>) -> (Outcome, Option<Returned>) {
+    let done = match done {
+        Outcome::Done(tag) => Outcome::Done(tag.replacen("MERGE", "INSERT 0", 1)),
+        rows => rows,
+    };
+    (done, returned.map(|returned| Returned { word: "INSERT", ..returned }))
 }
 
 /// How files of a table are written.
@@ -207,16 +241,23 @@ pub(super) fn refuse_duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Res
     Ok(())
 }
 
+/// The columns that definitions make; what they declare beside types goes into `declared`.
 fn defined_schema(
     state: &datafusion::execution::context::SessionState,
-    columns: &[ast::ColumnDef],
+    create: &CreateTable,
+    declared: &mut Declared,
 ) -> Result<Schema> {
-    let field = |column: &ast::ColumnDef| {
-        let nullable = refuse_options(column)?;
+    let mut fields = Vec::new();
+    for column in &create.columns {
+        let nullable = declared.column(column)?;
         let name = super::parse::fold(&column.name);
-        Ok(Field::new(name, arrow_type(state, &column.data_type)?, nullable))
-    };
-    let fields = columns.iter().map(field).collect::<Result<Vec<Field>>>()?;
+        fields.push(Field::new(name, arrow_type(state, &column.data_type)?, nullable));
+    }
+    create.constraints.iter().try_for_each(|constraint| declared.constraint(constraint))?;
+    declared.keys.iter_mut().for_each(|key| key.enforced |= create.enforced);
+    let not_null =
+        |field: Field| if declared.is_key(field.name()) { field.with_nullable(false) } else { field };
+    let fields: Vec<Field> = fields.into_iter().map(not_null).collect();
     refuse_duplicates(fields.iter().map(|field| field.name().as_str()))?;
     Ok(Schema::new(fields))
 }
@@ -248,7 +289,7 @@ pub(super) fn column_not_found(name: &str, columns: &Schema) -> Error {
 }
 
 /// Positions of the columns that an INSERT names; all of them when it names none.
-fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
+pub(super) fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
     if names.is_empty() {
         return Ok((0..columns.fields().len()).collect());
     }
@@ -260,8 +301,38 @@ fn column_indices(columns: &Schema, names: &[String]) -> Result<Vec<usize>> {
     names.iter().map(index).collect()
 }
 
-/// Puts a query's columns where the table has them, cast to its types; the rest is null.
-fn fitted(plan: LogicalPlan, columns: &Schema, names: &[String]) -> Result<LogicalPlan> {
+/// The query that an INSERT takes its rows from, with the defaults that VALUES ask for; none where every
+/// column has its default.
+pub(super) fn rows_of(insert: &Insert, target: &TableTarget) -> Result<Option<Box<ast::Query>>> {
+    let Some(mut query) = insert.query.clone() else { return Ok(None) };
+    if let ast::SetExpr::Values(values) = query.body.as_mut() {
+        let (indices, defaults) = (column_indices(&target.columns, &insert.columns)?, defaults_of(target)?);
+        for row in &mut values.rows {
+            for (value, index) in row.content.iter_mut().zip(&indices) {
+                if is_default(value) {
+                    let null = || ast::Expr::value(ast::Value::Null);
+                    *value = defaults[*index].clone().unwrap_or_else(null);
+                }
+            }
+        }
+    }
+    Ok(Some(query))
+}
+
+/// Whether the word `DEFAULT` stands in the place of a value.
+pub(super) fn is_default(value: &ast::Expr) -> bool {
+    matches!(value, ast::Expr::Identifier(word)
+        if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
+}
+
+/// Puts a query's columns where the table has them, cast to its types; the rest has its default, or is
+/// null.
+fn fitted(
+    plan: LogicalPlan,
+    columns: &Schema,
+    names: &[String],
+    defaults: &[Option<Expr>],
+) -> Result<LogicalPlan> {
     let indices = column_indices(columns, names)?;
     let given = plan.schema().columns();
     if given.len() > indices.len() || (given.len() < indices.len() && !names.is_empty()) {
@@ -277,7 +348,10 @@ fn fitted(plan: LogicalPlan, columns: &Schema, names: &[String]) -> Result<Logic
         let source = indices.iter().position(|target| *target == index).and_then(|at| given.get(at));
         let expr = match source {
             Some(column) => col(column.clone()).cast_to(field.data_type(), plan.schema())?,
-            None => lit(ScalarValue::try_from(field.data_type())?),
+            None => match &defaults[index] {
+                Some(default) => default.clone(),
+                None => lit(ScalarValue::try_from(field.data_type())?),
+            },
         };
         exprs.push(expr.alias(field.name()));
     }

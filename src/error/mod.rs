@@ -61,8 +61,14 @@ pub enum Error {
     DivisionByZero,
     #[error("{0}")]
     OutOfRange(String),
-    #[error("null value in column \"{0}\" violates not-null constraint")]
-    NotNullViolation(String),
+    #[error("null value in column \"{column}\" violates not-null constraint")]
+    NotNullViolation { column: String, row: Option<String> },
+    #[error("{message}")]
+    CheckViolation { message: String, row: Option<String> },
+    #[error("duplicate key value violates unique constraint \"{constraint}\"")]
+    UniqueViolation { constraint: String, key: String },
+    #[error("{0}")]
+    UndefinedObject(String),
     #[error("{0}")]
     Cardinality(String),
     #[error("cannot drop {what} because other objects depend on it")]
@@ -211,11 +217,13 @@ impl Error {
             Self::InvalidEncoding(_) => "22021",
             Self::InvalidParameter(_) => "22023",
             Self::UndefinedParameter(_) => "42P02",
-            Self::UnknownSetting(_) => "42704",
+            Self::UnknownSetting(_) | Self::UndefinedObject(_) => "42704",
             Self::FixedSetting(_) => "55P02",
             Self::DivisionByZero => "22012",
             Self::OutOfRange(_) => "22003",
-            Self::NotNullViolation(_) => "23502",
+            Self::NotNullViolation { .. } => "23502",
+            Self::CheckViolation { .. } => "23514",
+            Self::UniqueViolation { .. } => "23505",
             Self::Cardinality(_) => "21000",
             Self::DependentObjects { .. } => "2BP01",
             Self::InvalidDefinition(_) => "42P16",
@@ -283,6 +291,10 @@ impl Error {
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::CommitConflict { by, .. } => by.clone(),
+            Self::NotNullViolation { row, .. } | Self::CheckViolation { row, .. } => {
+                row.as_ref().map(|row| format!("Failing row contains {row}."))
+            }
+            Self::UniqueViolation { key, .. } => Some(format!("Key {key} already exists.")),
             _ => None,
         }
     }
@@ -302,6 +314,7 @@ fn already_exists(kind: &str) -> &'static str {
         "catalog" => "42P04",
         "column" => "42701",
         "branch" => "42710",
+        "constraint" => "42710",
         _ => "42P07",
     }
 }

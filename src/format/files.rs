@@ -318,6 +318,7 @@ fn assembled(
         partition_columns: partitions.fields.iter().map(|field: &Arc<Field>| field.name().clone()).collect(),
         numbered: false,
         distinct: Arc::default(),
+        by_field_id: false,
         files: files.collect(),
         file_format: set.options.file_format(state, selection.extension, layout.ragged),
         location: location.clone(),

@@ -27,6 +27,7 @@ mod metadata;
 mod puffin;
 mod read;
 mod references;
+mod rules;
 mod schema;
 mod stage;
 mod statistics;
@@ -35,15 +36,18 @@ mod updates;
 
 pub use self::analysis::{Analyzed, ColumnSketch, SKETCH_BYTES, store_analysis};
 pub use self::changes::{RowChange, changes};
-pub use self::columns::{COMMENT_KEY, arrow_schema, replacement_schema, storable_schema};
+pub use self::columns::{COMMENT_KEY, arrow_schema, field_id, replacement_schema, storable_schema};
 pub use self::expire::Expiry;
 pub use self::hint::{hinted_copy, publish_hint};
 pub use self::inspect::Inspection;
 pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
 pub use self::read::{load, snapshot};
 pub use self::references::References;
+pub use self::rules::{Check, Key, Rules};
 pub use self::schema::{Field, Nested, Primitive, Schema, Type};
-pub use self::stage::{Change, Definition, Exchange, Removal, Staged, ensure_rebasable, stage};
+pub use self::stage::{
+    Change, Definition, Evolution, Exchange, Place, Removal, Staged, ensure_rebasable, stage,
+};
 pub use self::updates::{NewIcebergTable, Requirement, Update, apply_updates, begin as begin_table, verify};
 
 #[cfg(test)]

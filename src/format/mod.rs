@@ -53,6 +53,9 @@ pub struct Snapshot {
     /// counts.
     pub numbered: bool,
     pub files: Arc<[DataFile]>,
+    /// Whether a file's columns are known by their Parquet field ids, which the schema's fields name, and
+    /// not by their names.
+    pub by_field_id: bool,
     /// How the bytes are read: Parquet, CSV, JSON lines, Avro or Arrow, with its options.
     pub file_format: Arc<dyn FileFormat>,
     pub location: Location,

@@ -121,8 +121,12 @@ fn definitions(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
             or_null(values.integer(0).and_then(|oid| session.catalog().function(oid)).map(pick))
         })
     };
+    let constraint = with(session, "pg_get_constraintdef", 1..=2, DataType::Utf8, |session, values| {
+        or_null(values.integer(0).and_then(|oid| session.catalog().constraint(oid)))
+    });
     let mut all = vec![
         view,
+        constraint,
         function("pg_get_function_result", |(result, _)| result),
         function("pg_get_function_arguments", |(_, arguments)| arguments),
         function("pg_get_function_identity_arguments", |(_, arguments)| arguments),
@@ -131,7 +135,6 @@ fn definitions(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
     ];
     // Of things that Lacus does not have: whatever the oid, there is nothing under it.
     let absent = [
-        "pg_get_constraintdef",
         "pg_get_function_sqlbody",
         "pg_get_functiondef",
         "pg_get_indexdef",

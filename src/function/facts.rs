@@ -44,6 +44,7 @@ pub struct CatalogFacts {
     by_name: HashMap<String, Vec<usize>>,
     figures: Mutex<HashMap<i64, Figures>>,
     functions: Mutex<HashMap<i64, (String, String)>>,
+    constraints: Mutex<HashMap<i64, String>>,
     /// Set when the statement asks for sizes, so that a scan of `pg_class` loads them.
     pub sizes_wanted: bool,
 }
@@ -92,6 +93,15 @@ impl CatalogFacts {
     /// Keeps the result and the arguments of a function, as `pg_proc` listed it.
     pub fn note_function(&self, oid: i64, result: String, arguments: String) {
         lock(&self.functions).insert(oid, (result, arguments));
+    }
+
+    /// Keeps the definition of a constraint, as `pg_constraint` listed it.
+    pub fn note_constraint(&self, oid: i64, definition: String) {
+        lock(&self.constraints).insert(oid, definition);
+    }
+
+    pub fn constraint(&self, oid: i64) -> Option<String> {
+        lock(&self.constraints).get(&oid).cloned()
     }
 
     pub fn size_bytes(&self, oid: i64) -> Option<u64> {

@@ -156,11 +156,15 @@ impl Queries {
         })
     }
 
-    /// Waits, in order of arrival, until the query may run.
+    /// Waits, in order of arrival, until the query may run; one that has a place keeps it.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] when the queue is full, and what stopped the query while it waited.
     pub async fn admit(&self, guard: &QueryGuard, weight: Weight) -> Result<()> {
+        // Who waits for a second place while it holds one may wait for itself.
+        if guard.permit.lock().expect("no holder of this lock panics").is_some() {
+            return Ok(());
+        }
         let permit = match weight {
             Weight::Catalog => None,
             Weight::Light | Weight::Heavy => Some(match self.free_place(weight) {

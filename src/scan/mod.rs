@@ -6,6 +6,7 @@
 
 pub mod address;
 mod prune;
+mod renamed;
 mod splits;
 mod table;
 
@@ -19,7 +20,7 @@ use datafusion::common::{Statistics, project_schema};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{
-    FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+    FileScanConfig, FileScanConfigBuilder, FileSource, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -150,9 +151,13 @@ fn parquet_plan(
     };
     let cache = footer_cache(state, &snapshot.location);
     let readers = CachedParquetFileReaderFactory::new(Arc::clone(&snapshot.location.store), cache);
-    let mut source = source
-        .with_table_parquet_options(format.options().clone())
-        .with_parquet_file_reader_factory(Arc::new(readers));
+    let mut readers: Arc<dyn ParquetFileReaderFactory> = Arc::new(readers);
+    if snapshot.by_field_id {
+        let names = Arc::new(renamed::Names::of(&snapshot.schema));
+        readers = Arc::new(renamed::RenamedReaders { inner: readers, names });
+    }
+    let mut source =
+        source.with_table_parquet_options(format.options().clone()).with_parquet_file_reader_factory(readers);
     if let Some(bytes) = format.metadata_size_hint() {
         source = source.with_metadata_size_hint(bytes);
     }

@@ -9,6 +9,7 @@ mod bounds;
 mod budget;
 mod export;
 mod file;
+mod guard;
 mod inlet;
 mod listing;
 mod parquet;
@@ -24,6 +25,7 @@ mod writing;
 mod tests;
 
 pub use export::{ExportFormat, ExportOptions, Exported, export};
+pub use guard::{Guard, guard_plan};
 pub use listing::files_of;
 pub use text::{CsvFormat, TextFormat};
 pub use write::{WriteExec, WriteOptions, run_write, write_plan};

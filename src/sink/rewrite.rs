@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result as DataFusionResult;
@@ -33,6 +33,8 @@ pub enum Action {
     Delete,
     /// The row stays as it is, or does not come.
     Nothing,
+    /// The statement fails.
+    Refuse,
 }
 
 /// What happens when a statement wants to change one row twice.
@@ -129,7 +131,7 @@ impl Rewrite {
             Action::Insert => &self.inserted,
             Action::Update => &self.updated,
             Action::Delete => &self.deleted,
-            Action::Nothing => return,
+            Action::Nothing | Action::Refuse => return,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
@@ -154,6 +156,7 @@ pub const CHANGE_COLUMNS: usize = 3;
 enum Step {
     Changes(Arc<[Action]>),
     Survivors,
+    Victims,
 }
 
 /// Puts on `input`, whose action column holds places in `actions`, what marks and counts the rows that
@@ -176,7 +179,13 @@ pub fn survivors_plan(
     RewriteExec::plan(input, columns, Step::Survivors, rewrite)
 }
 
-/// Either step, as DataFusion runs it.
+/// Puts on `input`, a scan of an addressed snapshot, what passes on the rows that are marked.
+pub fn victims_plan(input: Arc<dyn ExecutionPlan>, rewrite: Arc<Rewrite>) -> Result<Arc<dyn ExecutionPlan>> {
+    let columns: Vec<usize> = (0..input.schema().fields().len().saturating_sub(2)).collect();
+    RewriteExec::plan(input, columns, Step::Victims, rewrite)
+}
+
+/// Any of the steps, as DataFusion runs it.
 struct RewriteExec {
     input: Arc<dyn ExecutionPlan>,
     /// The input's columns that are passed on.
@@ -208,11 +217,12 @@ impl Step {
     fn apply(&self, rewrite: &Rewrite, batch: &RecordBatch, columns: &[usize]) -> Result<RecordBatch> {
         let stay = match self {
             Self::Changes(actions) => changes(rewrite, actions, batch)?,
-            Self::Survivors => {
+            Self::Survivors | Self::Victims => {
                 let address = batch.num_columns() - 2;
                 let files = batch.column(address).as_primitive::<Int32Type>();
                 let rows = batch.column(address + 1).as_primitive::<Int64Type>();
-                rewrite.unmarked(files.values(), rows.values())?
+                let stay = rewrite.unmarked(files.values(), rows.values())?;
+                if matches!(self, Self::Victims) { not(&stay)? } else { stay }
             }
         };
         Ok(filter_record_batch(&batch.project(columns)?, &stay)?)
@@ -231,8 +241,13 @@ fn changes(rewrite: &Rewrite, actions: &[Action], batch: &RecordBatch) -> Result
         }
         let action = usize::try_from(number.value(at)).ok().and_then(|number| actions.get(number));
         let action = *action.ok_or_else(|| Error::Internal("a row has an unknown action".to_owned()))?;
-        if action == Action::Nothing {
-            continue;
+        match action {
+            Action::Nothing => continue,
+            Action::Refuse => {
+                let message = "ON CONFLICT DO UPDATE command cannot affect row a second time".to_owned();
+                return Err(Error::Cardinality(message));
+            }
+            Action::Insert | Action::Update | Action::Delete => {}
         }
         if action != Action::Insert && !rewrite.mark(files.value(at), rows.value(at))? {
             match rewrite.repeated {
@@ -254,6 +269,7 @@ impl ExecutionPlan for RewriteExec {
         match self.step {
             Step::Changes(_) => "ChangesExec",
             Step::Survivors => "SurvivorsExec",
+            Step::Victims => "VictimsExec",
         }
     }
 

@@ -85,7 +85,7 @@ impl Conform {
             .map(|(column, field)| {
                 let column = cast_strictly(column, field.data_type())?;
                 if !field.is_nullable() && column.logical_null_count() > 0 {
-                    return Err(Error::NotNullViolation(field.name().clone()));
+                    return Err(Error::NotNullViolation { column: field.name().clone(), row: None });
                 }
                 Ok(column)
             })

@@ -2,6 +2,7 @@
 
 use arrow::datatypes::Field;
 
+use super::constraints;
 use super::listing::{Entry, Listing};
 use super::rows::{Cell, Rows};
 use super::source::{Context, PerRelation};
@@ -97,12 +98,20 @@ pub(super) const COLUMNS: PerRelation = PerRelation {
 
 fn columns(listing: &Listing, entry: &Entry, detail: Option<&RelationDetail>, rows: &mut Rows) {
     let fields = detail.map(|detail| detail.schema.fields().as_ref()).unwrap_or_default();
+    let defaults: Vec<(i64, &str)> = detail.into_iter().flat_map(constraints::defaults).collect();
     for (number, field) in (1_i64..).zip(fields) {
-        column(listing, entry, number, field, rows);
+        let default = defaults.iter().find(|(at, _)| *at == number).map(|(_, default)| *default);
+        column(listing, entry, (number, default), field, rows);
     }
 }
 
-fn column(listing: &Listing, entry: &Entry, number: i64, field: &Field, rows: &mut Rows) {
+fn column(
+    listing: &Listing,
+    entry: &Entry,
+    (number, default): (i64, Option<&str>),
+    field: &Field,
+    rows: &mut Rows,
+) {
     let (oid, modifier) = types::of_field(field);
     let (precision, radix, scale) = numbers(oid, modifier);
     let element = types::all().iter().find(|one| one.array == oid);
@@ -118,6 +127,7 @@ fn column(listing: &Listing, entry: &Entry, number: i64, field: &Field, rows: &m
         ("table_name", (&entry.relation.name).into()),
         ("column_name", field.name().into()),
         ("ordinal_position", number.into()),
+        ("column_default", default.into()),
         ("is_nullable", yes_or_no(field.is_nullable())),
         ("data_type", data_type.into()),
         ("character_octet_length", matches!(udt.as_str(), "text" | "varchar").then_some(1 << 30).into()),

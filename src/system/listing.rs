@@ -9,6 +9,7 @@ use super::definition::{self, Definition};
 use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::{Browse, Relation, RelationDetail, RelationKind};
 use crate::error::Result;
+use crate::format::iceberg::Rules;
 use crate::function::oid::Assignment;
 use crate::function::{CatalogFacts, Namespace, RelationName};
 
@@ -170,5 +171,6 @@ fn built_in(schema: &SchemaRef) -> RelationDetail {
         location: None,
         format: "system".to_owned(),
         analyzed: std::collections::BTreeMap::new(),
+        rules: Rules::default(),
     }
 }

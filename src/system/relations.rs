@@ -2,6 +2,7 @@
 
 use arrow::datatypes::Field;
 
+use super::constraints;
 use super::fixed::{AM_FILES, AM_ICEBERG};
 use super::listing::{Entry, Listing};
 use super::rows::{Cell, Rows};
@@ -21,7 +22,7 @@ pub(super) const CLASSES: PerRelation = PerRelation {
     keys: |_, entry| class_key(entry).into(),
     ordinal: None,
     reads: |context, rows| {
-        let figures = ["relpages", "reltuples", "relnatts", "reloptions"];
+        let figures = ["relpages", "reltuples", "relnatts", "relchecks", "reloptions"];
         context.facts.sizes_wanted || figures.iter().any(|column| rows.wants(column))
     },
     rows: class,
@@ -56,6 +57,7 @@ fn class(context: &Context, _: &Listing, entry: &Entry, detail: Option<&Relation
         ("reltuples", row_count.map_or(-1.0, |rows| rows as f32).into()),
         ("relpersistence", if entry.is_temporary() { 't' } else { 'p' }.into()),
         ("relnatts", detail.map(|detail| detail.schema.fields().len() as i64).into()),
+        ("relchecks", detail.map_or(0, |detail| detail.rules.checks.len() as i64).into()),
         // PostgreSQL keeps a view's query as a rule; psql prints the definition where there is one.
         ("relhasrules", (entry.relation.kind == RelationKind::View).into()),
         ("relispopulated", true.into()),
@@ -107,12 +109,13 @@ fn attributes(
 ) {
     let fields = detail.map(|detail| detail.schema.fields().as_ref()).unwrap_or_default();
     context.facts.note_column_comments(entry.oid, fields.iter().map(|field| comment(field)).collect());
+    let defaults: Vec<i64> = detail.into_iter().flat_map(constraints::defaults).map(|(at, _)| at).collect();
     for (number, field) in (1_i64..).zip(fields) {
-        attribute(entry.oid, number, field, rows);
+        attribute(entry.oid, (number, defaults.contains(&number)), field, rows);
     }
 }
 
-fn attribute(relation: i64, number: i64, field: &Field, rows: &mut Rows) {
+fn attribute(relation: i64, (number, has_default): (i64, bool), field: &Field, rows: &mut Rows) {
     let (oid, modifier) = types::of_field(field);
     let base = types::by_oid(oid);
     rows.push([
@@ -129,6 +132,7 @@ fn attribute(relation: i64, number: i64, field: &Field, rows: &mut Rows) {
         ("attalign", base.map_or("i", |base| base.align).into()),
         ("attstorage", base.map_or("x", |base| base.storage).into()),
         ("attnotnull", (!field.is_nullable()).into()),
+        ("atthasdef", has_default.into()),
         ("attislocal", true.into()),
         ("attcollation", base.map_or(0, |base| base.collation).into()),
     ]);

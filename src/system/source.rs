@@ -7,7 +7,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use super::definition::Definition;
 use super::listing::{Entry, Listing};
 use super::rows::{Cell, Rows};
-use super::{fixed, information, procedures, relations};
+use super::{constraints, fixed, information, procedures, relations};
 use crate::catalog::{Browse, RelationDetail};
 use crate::function::{CatalogFacts, SessionFacts};
 
@@ -60,9 +60,11 @@ pub(super) struct PerRelation {
 pub(super) fn of(definition: &Definition) -> Source {
     match (definition.schema_name, definition.name) {
         ("pg_catalog", "pg_am") => Source::Fixed(fixed::access_methods),
+        ("pg_catalog", "pg_attrdef") => Source::Relations(constraints::DEFAULTS),
         ("pg_catalog", "pg_attribute") => Source::Relations(relations::ATTRIBUTES),
         ("pg_catalog", "pg_class") => Source::Relations(relations::CLASSES),
         ("pg_catalog", "pg_collation") => Source::Fixed(fixed::collations),
+        ("pg_catalog", "pg_constraint") => Source::Relations(constraints::CONSTRAINTS),
         ("pg_catalog", "pg_database") => Source::Fixed(fixed::databases),
         ("pg_catalog", "pg_description") => Source::Relations(relations::DESCRIPTIONS),
         ("pg_catalog", "pg_language") => Source::Fixed(fixed::languages),
@@ -78,10 +80,13 @@ pub(super) fn of(definition: &Definition) -> Source {
         ("pg_catalog", "pg_user") => Source::Fixed(fixed::users),
         ("pg_catalog", "pg_views") => Source::Names(relations::views),
         ("information_schema", "character_sets") => Source::Fixed(information::character_sets),
+        ("information_schema", "check_constraints") => Source::Relations(constraints::CHECK_CONSTRAINTS),
         ("information_schema", "columns") => Source::Relations(information::COLUMNS),
         ("information_schema", "enabled_roles") => Source::Fixed(information::enabled_roles),
         ("information_schema", "information_schema_catalog_name") => Source::Fixed(information::catalog_name),
+        ("information_schema", "key_column_usage") => Source::Relations(constraints::KEY_COLUMNS),
         ("information_schema", "schemata") => Source::Names(information::schemata),
+        ("information_schema", "table_constraints") => Source::Relations(constraints::TABLE_CONSTRAINTS),
         ("information_schema", "tables") => Source::Names(information::tables),
         ("information_schema", "views") => Source::Names(information::views),
         _ => Source::Empty,

@@ -104,6 +104,7 @@ impl Browse for Lake {
             location: (!view).then(|| format!("file:///lake/{}/", relation.name)),
             format: "parquet".to_owned(),
             analyzed: BTreeMap::new(),
+            rules: crate::format::iceberg::Rules::default(),
         })
     }
 }

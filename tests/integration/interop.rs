@@ -19,7 +19,7 @@ pub fn python() -> Option<Command> {
 }
 
 /// The folder of a table that the log holds.
-fn table_folder(catalogs: &Catalogs, name: &str) -> PathBuf {
+pub fn table_folder(catalogs: &Catalogs, name: &str) -> PathBuf {
     let tables = catalogs.path().join("sample/_lacus/tables");
     let folders = std::fs::read_dir(tables).unwrap().map(|entry| entry.unwrap().path());
     let is_it = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(name);

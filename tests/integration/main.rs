@@ -3,6 +3,8 @@
 mod branches;
 mod credentials;
 mod daemon;
+mod evolution;
+mod evolution_histories;
 mod faults;
 mod groups;
 mod histories;

@@ -13,6 +13,7 @@ use super::super::state::RelationState;
 use super::super::{Browse, Catalog, DEFAULT_SCHEMA, Relation, RelationDetail, RelationKind, tpch};
 use super::{LakeView, Place, TEMPORARY_SCHEMA, Transaction};
 use crate::error::{Error, Result};
+use crate::format::iceberg::Rules;
 use crate::format::partition::{PartitionField, Transform};
 
 #[async_trait]
@@ -125,6 +126,7 @@ impl Transaction {
                     location: None,
                     format: "view".to_owned(),
                     analyzed: BTreeMap::new(),
+                    rules: Rules::default(),
                 });
             }
             RelationState::Table(record) => record,
@@ -138,6 +140,7 @@ impl Transaction {
             location: Some(format!("{}{}", view.lake.location.url, record.directory)),
             format: "iceberg".to_owned(),
             analyzed: metadata.analyzed_columns(),
+            rules: metadata.rules()?,
         })
     }
 }
@@ -168,6 +171,7 @@ fn generated(table: &dyn TableProvider) -> RelationDetail {
         location: None,
         format: "tpch".to_owned(),
         analyzed: BTreeMap::new(),
+        rules: Rules::default(),
     }
 }
 

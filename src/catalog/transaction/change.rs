@@ -10,7 +10,7 @@ use super::super::log::{Dependency, Operation, TableRecord, ViewRecord};
 use super::super::state::RelationState;
 use super::{LakeView, OnCommit, TEMPORARY_SCHEMA, Transaction, Written, lock};
 use crate::error::{Error, Result};
-use crate::format::iceberg::{self, Change, Definition, Expiry, TableMetadata};
+use crate::format::iceberg::{self, Change, Definition, Expiry, Rules, TableMetadata};
 use crate::format::partition::PartitionField;
 use crate::storage::Location;
 
@@ -37,6 +37,8 @@ pub struct TableTarget {
     /// The columns of its files, with field ids.
     pub columns: SchemaRef,
     pub partition: Vec<PartitionField>,
+    /// Defaults and constraints; those of a new table are given before it is staged.
+    pub rules: Rules,
     record: TableRecord,
     /// The change that makes the table, where it is new.
     create: Option<Box<Change>>,
@@ -146,6 +148,7 @@ impl Transaction {
             data: directory.join("data"),
             columns,
             partition: table.partition,
+            rules: Rules::default(),
             record,
             create: Some(Box::new(create)),
             replaces: existing.is_some(),
@@ -179,6 +182,7 @@ impl Transaction {
             data: location.child(&record.directory).join("data"),
             columns: iceberg::arrow_schema(&metadata),
             partition: metadata.partition_fields(),
+            rules: metadata.rules()?,
             location,
             record,
             create: None,
@@ -193,9 +197,12 @@ impl Transaction {
     /// # Errors
     /// What the store answers.
     pub async fn stage(&self, target: TableTarget, change: Option<Change>) -> Result<()> {
-        let TableTarget { catalog, schema, name, location, mut record, create, replaces, .. } = target;
+        let TableTarget { catalog, schema, name, location, mut record, create, replaces, rules, .. } = target;
         let mut view = self.writable(&catalog, &schema).await?;
-        let changes: Vec<Change> = create.map(|create| *create).into_iter().chain(change).collect();
+        let own = create.is_some() && !rules.is_empty();
+        let own = own.then(|| Change::SetRules(rules.clone()));
+        let create = create.map(|create| *create);
+        let changes: Vec<Change> = create.into_iter().chain(own).chain(change).collect();
         let is_new = matches!(changes.first(), Some(Change::Create(_)));
         let is_upkeep = !is_new && changes.iter().all(Change::is_upkeep);
         let base = if is_new { None } else { Some(self.metadata(&view, &record).await?) };
@@ -209,6 +216,9 @@ impl Transaction {
                 id: record.id.clone(),
                 metadata: None,
             });
+            if rules.enforced().next().is_some() {
+                view.depend_on_version(&record.id);
+            }
         }
         // A table that this transaction brought back is its own, as a new one is.
         let is_own = is_new || view.base.table_by_id(&record.id).is_none();
@@ -428,6 +438,17 @@ impl LakeView {
         if !own && !self.dependencies.contains(&dependency) {
             self.dependencies.push(dependency);
         }
+    }
+
+    /// Relies upon the rows of a table, among which no key may come twice.
+    fn depend_on_version(&mut self, id: &str) {
+        let known = self.base.table_by_id(id).map(|(schema, name, table)| Dependency::Table {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            id: table.id.clone(),
+            metadata: Some(table.metadata.clone()),
+        });
+        known.into_iter().for_each(|dependency| self.depend(dependency));
     }
 
     /// What a new relation needs: its schema, and a free name or the one that it replaces.

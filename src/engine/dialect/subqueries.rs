@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::build::{array_agg, boolean, call, cast, inner, null, number, ordered_call, parts, take};
 use super::emptiness::{aggregates, is_empty};
+use super::outer::fold_conditions;
 use super::scope::{Scope, is_correlated};
 use crate::function::{ARRAY_OR_EMPTY, FIRST_TWO, ONLY_VALUE};
 
@@ -25,6 +26,9 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
             *expr = cast(null(), DataType::Boolean);
         }
         Expr::Subquery(query) => {
+            if is_correlated(query, ctes) {
+                fold_conditions(query);
+            }
             if unreached || is_empty(query, ctes, scopes) {
                 *expr = null();
             } else if (is_correlated(query, ctes) || filters_by_bare_names(query))

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::engine::plan::placeholder;
 use crate::engine::statement::{Modify, RowAction, When, WhenClause};
-use crate::engine::write::{column_not_found, refuse_duplicates};
+use crate::engine::write::{column_not_found, is_default, refuse_duplicates};
 use crate::error::{Error, Result};
 use crate::scan::address::{FILE_COLUMN, ROW_COLUMN};
 
@@ -25,12 +25,12 @@ pub const TARGET: &str = "$target";
 const SOURCE_COLUMN: &str = "$source";
 const CLAUSE_COLUMN: &str = "$clause";
 
-/// Builds the query for a table with these columns.
+/// Builds the query for a table with these columns, and their defaults.
 ///
 /// # Errors
 /// [`Error::ColumnNotFound`] for an assigned column, [`Error::AlreadyExists`] and [`Error::Syntax`] for
 /// columns that are named twice and values that do not fit the columns.
-pub fn changes(modify: &Modify, columns: &Schema) -> Result<Query> {
+pub fn changes(modify: &Modify, columns: &Schema, defaults: &[Option<Expr>]) -> Result<Query> {
     modify.clauses.iter().try_for_each(|clause| check(clause, columns))?;
     let alias = alias_of(modify);
     let clauses = &modify.clauses;
@@ -41,7 +41,8 @@ pub fn changes(modify: &Modify, columns: &Schema) -> Result<Query> {
         named(qualified(&alias, ROW_COLUMN), ROW_COLUMN),
     ];
     for (index, field) in columns.fields().iter().enumerate() {
-        let values = clauses.iter().map(|clause| value_of(clause, index, field.name(), &alias));
+        let default = || defaults[index].clone().unwrap_or_else(null);
+        let values = clauses.iter().map(|clause| value_of(clause, (index, field.name()), &alias, default));
         projection.push(named(case(clauses, &alias, values.collect()), field.name()));
     }
     let (from, selection) = from_of(modify, &alias)?;
@@ -69,7 +70,7 @@ pub fn assigned_types(modify: &Modify, columns: &Schema, types: &mut Vec<Option<
             RowAction::Insert { columns: names, values } => {
                 names.iter().zip(values).for_each(|(column, value)| note(column, value));
             }
-            RowAction::Delete | RowAction::Nothing => {}
+            RowAction::Delete | RowAction::Nothing | RowAction::Refuse => {}
         }
     }
 }
@@ -79,7 +80,7 @@ fn check(clause: &WhenClause, columns: &Schema) -> Result<()> {
     let names: Vec<&str> = match &clause.action {
         RowAction::Update(assigned) => assigned.iter().map(|(column, _)| column.as_str()).collect(),
         RowAction::Insert { columns, .. } => columns.iter().map(String::as_str).collect(),
-        RowAction::Delete | RowAction::Nothing => return Ok(()),
+        RowAction::Delete | RowAction::Nothing | RowAction::Refuse => return Ok(()),
     };
     if let Some(missing) = names.iter().find(|name| columns.column_with_name(name).is_none()) {
         return Err(column_not_found(missing, columns));
@@ -110,7 +111,13 @@ fn syntax(message: String) -> Error {
 }
 
 /// What a column becomes under a clause; none where that does not matter.
-fn value_of(clause: &WhenClause, index: usize, name: &str, alias: &Ident) -> Option<Expr> {
+fn value_of(
+    clause: &WhenClause,
+    (index, name): (usize, &str),
+    alias: &Ident,
+    default: impl Fn() -> Expr,
+) -> Option<Expr> {
+    let given = |value: &Expr| if is_default(value) { default() } else { value.clone() };
     match &clause.action {
         RowAction::Update(assigned) => {
             let value = assigned.iter().find(|(column, _)| column == name).map(|(_, value)| value);
@@ -121,21 +128,9 @@ fn value_of(clause: &WhenClause, index: usize, name: &str, alias: &Ident) -> Opt
                 true => Some(index),
                 false => columns.iter().position(|column| column == name),
             };
-            at.and_then(|at| values.get(at)).map(given)
+            Some(at.and_then(|at| values.get(at)).map_or_else(&default, given))
         }
-        RowAction::Delete | RowAction::Nothing => None,
-    }
-}
-
-/// A value as written; `DEFAULT` is null, because columns have no other default.
-fn given(value: &Expr) -> Expr {
-    match value {
-        Expr::Identifier(word)
-            if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default") =>
-        {
-            null()
-        }
-        other => other.clone(),
+        RowAction::Delete | RowAction::Nothing | RowAction::Refuse => None,
     }
 }
 

@@ -1,10 +1,9 @@
-//! `CREATE` and `ALTER VIEW`: tables with Iceberg partitions, views that keep their text, schemas.
+//! `CREATE`: tables with Iceberg partitions, views that keep their text, schemas.
 
-use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::super::statement::{CreateTable, CreateView, PartitionExpr, RelationWord, Statement};
+use super::super::statement::{CreateTable, CreateView, PartitionExpr, Statement};
 use super::{Source, fold, from_parser, name_of, offset, schema_of};
 use crate::catalog::temporary::OnCommit;
 use crate::error::{Error, Result};
@@ -44,7 +43,7 @@ impl Source<'_> {
         Ok(Statement::CreateSchema { catalog, schema, if_not_exists })
     }
 
-    fn if_not_exists(&mut self) -> bool {
+    pub(super) fn if_not_exists(&mut self) -> bool {
         self.parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS])
     }
 
@@ -56,6 +55,8 @@ impl Source<'_> {
             or_replace,
             if_not_exists,
             columns: Vec::new(),
+            constraints: Vec::new(),
+            enforced: false,
             column_names: Vec::new(),
             partitioned_by: Vec::new(),
             comment: None,
@@ -78,6 +79,8 @@ impl Source<'_> {
                 create.comment = Some(self.parser.parse_literal_string().map_err(from_parser)?);
             } else if self.parser.parse_keywords(&[Keyword::ON, Keyword::COMMIT]) {
                 create.on_commit = self.on_commit(temporary)?;
+            } else if self.parser.parse_keyword(Keyword::WITH) {
+                self.table_options(&mut create)?;
             } else {
                 break;
             }
@@ -89,6 +92,26 @@ impl Source<'_> {
             return Err(self.unexpected("a list of columns, or AS and a query"));
         }
         Ok(Statement::CreateTable(Box::new(create)))
+    }
+
+    /// `WITH (enforced = true)`: the table's keys are.
+    fn table_options(&mut self, create: &mut CreateTable) -> Result<()> {
+        self.parser.expect_token(&Token::LParen).map_err(from_parser)?;
+        loop {
+            let option = self.word()?;
+            self.skip_token(&Token::Eq);
+            let value = self.value()?.to_lowercase();
+            match (option.as_str(), value.as_str()) {
+                ("enforced", "true" | "on" | "1") => create.enforced = true,
+                ("enforced", "false" | "off" | "0") => create.enforced = false,
+                _ => return Err(Error::InvalidParameter(format!("unrecognized parameter \"{option}\""))),
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
+        Ok(())
     }
 
     fn on_commit(&mut self, temporary: bool) -> Result<OnCommit> {
@@ -121,10 +144,8 @@ impl Source<'_> {
             return Ok(());
         }
         let (columns, constraints) = self.parser.parse_columns().map_err(from_parser)?;
-        if let Some(constraint) = constraints.first() {
-            return Err(Error::Unsupported(format!("the constraint {constraint} is not supported yet")));
-        }
         create.columns = columns;
+        create.constraints = constraints;
         Ok(())
     }
 
@@ -136,7 +157,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    fn partitions(&mut self) -> Result<Vec<PartitionExpr>> {
+    pub(super) fn partitions(&mut self) -> Result<Vec<PartitionExpr>> {
         self.parser.expect_token(&Token::LParen).map_err(from_parser)?;
         let mut partitions = Vec::new();
         loop {
@@ -198,49 +219,4 @@ impl Source<'_> {
             sql,
         })))
     }
-
-    /// `RENAME TO` and `SET SCHEMA` of tables and views; the rest is for `sqlparser` to read.
-    pub(super) fn alter(&mut self) -> Result<Statement> {
-        let words: Vec<String> =
-            (0..8).map(|ahead| self.parser.peek_nth_token(ahead).token.to_string().to_uppercase()).collect();
-        let moves = words.windows(2).any(|pair| pair == ["SET", "SCHEMA"]);
-        let is_view = matches!(&self.parser.peek_nth_token(1).token, Token::Word(word) if word.keyword == Keyword::VIEW);
-        if !is_view && !moves {
-            return self.standard();
-        }
-        self.parser.expect_keyword(Keyword::ALTER).map_err(from_parser)?;
-        let word =
-            self.parser.expect_one_of_keywords(&[Keyword::TABLE, Keyword::VIEW]).map_err(from_parser)?;
-        let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
-        let name = name_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?;
-        let kind = if word == Keyword::VIEW { RelationWord::View } else { RelationWord::Table };
-        if self.parser.parse_keywords(&[Keyword::RENAME, Keyword::TO]) {
-            let to = fold(&self.parser.parse_identifier().map_err(from_parser)?);
-            return Ok(Statement::Rename { from: name, to, if_exists, kind });
-        }
-        self.parser.expect_keywords(&[Keyword::SET, Keyword::SCHEMA]).map_err(from_parser)?;
-        let schema = fold(&self.parser.parse_identifier().map_err(from_parser)?);
-        Ok(Statement::SetSchema { name, schema, if_exists, kind })
-    }
-}
-
-/// Whether a column may be null, where its definition asks for nothing that no table stores yet.
-///
-/// # Errors
-/// [`Error::Unsupported`] names the option.
-pub(crate) fn refuse_options(column: &ast::ColumnDef) -> Result<bool> {
-    let mut nullable = true;
-    for option in &column.options {
-        match &option.option {
-            ast::ColumnOption::Null | ast::ColumnOption::Comment(_) => {}
-            ast::ColumnOption::NotNull => nullable = false,
-            other => {
-                return Err(Error::Unsupported(format!(
-                    "column \"{}\": {other} is not supported yet",
-                    column.name.value
-                )));
-            }
-        }
-    }
-    Ok(nullable)
 }

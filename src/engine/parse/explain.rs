@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::Source;
-use crate::engine::statement::{Explain, Statement};
+use crate::engine::statement::{Explain, Explained, Statement};
 use crate::error::{Error, Result};
 
 /// What stands between EXPLAIN and its statement.
@@ -32,17 +32,18 @@ impl Source<'_> {
             options.verbose = self.parser.parse_keyword(Keyword::VERBOSE);
         }
         let Options { analyze, verbose, json } = options;
-        let query = match self.start()? {
-            Statement::Query(query) => query,
+        let what = match self.start()? {
+            Statement::Query(query) => Explained::Query(query),
+            Statement::Modify(modify) if !analyze => Explained::Modify(modify),
             Statement::CreateTable(create) if create.query.is_some() && !analyze => {
-                create.query.expect("was just seen")
+                Explained::Query(create.query.expect("was just seen"))
             }
             Statement::Insert(insert) if insert.query.is_some() && !analyze => {
-                insert.query.expect("was just seen")
+                Explained::Query(insert.query.expect("was just seen"))
             }
             other => return Err(Error::Unsupported(format!("EXPLAIN of {} is not supported", other.word()))),
         };
-        Ok(Statement::Explain(Explain { analyze, verbose, json, query }))
+        Ok(Statement::Explain(Explain { analyze, verbose, json, what }))
     }
 
     /// `ANALYZE`, `VERBOSE off`, `FORMAT json`.

@@ -32,9 +32,6 @@ pub(super) fn with_of(mut query: ast::Query) -> Result<Statement> {
 
 /// Makes the common form of an UPDATE.
 pub(super) fn update_of(update: ast::Update, with: Option<ast::With>) -> Result<Statement> {
-    if update.returning.is_some() {
-        return Err(Error::Unsupported("UPDATE with RETURNING is not supported yet".to_owned()));
-    }
     if update.limit.is_some() || !update.order_by.is_empty() || update.or.is_some() {
         return Err(Error::Unsupported("UPDATE with ORDER BY, LIMIT or OR is not supported".to_owned()));
     }
@@ -44,36 +41,50 @@ pub(super) fn update_of(update: ast::Update, with: Option<ast::With>) -> Result<
         Some(ast::UpdateTableFromKind::BeforeSet(from) | ast::UpdateTableFromKind::AfterSet(from)) => from,
     };
     let action = RowAction::Update(assignments_of(update.assignments)?);
-    Ok(modify("UPDATE", with, (target, alias), using, update.selection, action))
+    let clauses = matched(action);
+    let (condition, returning) = (update.selection, update.returning);
+    let word = "UPDATE";
+    Ok(Statement::Modify(Box::new(Modify {
+        word,
+        with,
+        target,
+        alias,
+        using,
+        condition,
+        clauses,
+        returning,
+    })))
 }
 
 /// Makes the common form of a DELETE.
 pub(super) fn delete_of(delete: ast::Delete, with: Option<ast::With>) -> Result<Statement> {
-    if delete.returning.is_some() {
-        return Err(Error::Unsupported("DELETE with RETURNING is not supported yet".to_owned()));
-    }
     if delete.limit.is_some() || !delete.order_by.is_empty() || !delete.tables.is_empty() {
         return Err(Error::Unsupported("DELETE of several tables, with ORDER BY or LIMIT".to_owned()));
     }
     let (ast::FromTable::WithFromKeyword(mut from) | ast::FromTable::WithoutKeyword(mut from)) = delete.from;
-    let target = match (from.pop(), from.is_empty()) {
+    let (target, alias) = match (from.pop(), from.is_empty()) {
         (Some(target), true) => target_of(target)?,
         _ => return Err(Error::Unsupported("DELETE of several tables".to_owned())),
     };
     let using = delete.using.unwrap_or_default();
-    Ok(modify("DELETE", with, target, using, delete.selection, RowAction::Delete))
+    let clauses = matched(RowAction::Delete);
+    let (condition, returning) = (delete.selection, delete.returning);
+    let word = "DELETE";
+    Ok(Statement::Modify(Box::new(Modify {
+        word,
+        with,
+        target,
+        alias,
+        using,
+        condition,
+        clauses,
+        returning,
+    })))
 }
 
-fn modify(
-    word: &'static str,
-    with: Option<ast::With>,
-    (target, alias): (Name, Option<Ident>),
-    using: Vec<TableWithJoins>,
-    condition: Option<ast::Expr>,
-    action: RowAction,
-) -> Statement {
-    let clauses = vec![WhenClause { when: When::Matched, condition: None, action }];
-    Statement::Modify(Box::new(Modify { word, with, target, alias, using, condition, clauses }))
+/// The one clause of a statement that does the same to every row that it finds.
+fn matched(action: RowAction) -> Vec<WhenClause> {
+    vec![WhenClause { when: When::Matched, condition: None, action }]
 }
 
 fn target_of(table: TableWithJoins) -> Result<(Name, Option<Ident>)> {
@@ -92,7 +103,9 @@ fn target_factor(factor: &TableFactor) -> Result<(Name, Option<Ident>)> {
     }
 }
 
-fn assignments_of(assignments: Vec<ast::Assignment>) -> Result<Vec<(String, ast::Expr)>> {
+pub(in crate::engine) fn assignments_of(
+    assignments: Vec<ast::Assignment>,
+) -> Result<Vec<(String, ast::Expr)>> {
     let mut all = Vec::with_capacity(assignments.len());
     for ast::Assignment { target, value } in assignments {
         match (target, value) {
@@ -143,6 +156,12 @@ impl Source<'_> {
         if clauses.is_empty() {
             return Err(self.unexpected("WHEN"));
         }
+        let returning = match self.parser.parse_keyword(Keyword::RETURNING) {
+            true => {
+                Some(self.parser.parse_comma_separated(|one| one.parse_select_item()).map_err(Error::from)?)
+            }
+            false => None,
+        };
         let using = vec![TableWithJoins { relation, joins: Vec::new() }];
         Ok(Statement::Modify(Box::new(Modify {
             word: "MERGE",
@@ -152,6 +171,7 @@ impl Source<'_> {
             using,
             condition,
             clauses,
+            returning,
         })))
     }
 

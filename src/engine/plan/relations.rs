@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use datafusion::common::TableReference;
+use datafusion::common::{Column, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlanBuilder, TableSource};
 use datafusion::prelude::col;
@@ -17,6 +17,7 @@ use crate::catalog::Browse;
 use crate::catalog::log::ViewRecord;
 use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::Found;
+use crate::engine::dialect::display_name;
 use crate::engine::parse;
 use crate::engine::statement::{Name, Statement};
 use crate::error::{Error, Result};
@@ -144,14 +145,12 @@ impl Planner {
         };
         let mut plan = planner.query_at(*query, &[], depth + 1, Vec::new()).await?;
         let columns = plan.schema().columns();
-        if columns.len() < view.columns.len() {
-            return Err(Error::Planning(format!(
-                "view \"{full}\" has lost columns: a table below it has changed"
-            )));
-        }
-        let renamed =
-            columns.into_iter().zip(&view.columns).map(|(column, own)| col(column).alias(&own.name));
-        plan = LogicalPlanBuilder::from(plan).project(renamed.collect::<Vec<_>>())?.build()?;
+        let renamed = view.columns.iter().enumerate().map(|(at, own)| {
+            let lost = || format!("view \"{full}\" has lost columns: a table below it has changed");
+            let column = column_of_view(&columns, view, at).ok_or_else(|| Error::Planning(lost()))?;
+            Ok(col(column.clone()).alias(&own.name))
+        });
+        plan = LogicalPlanBuilder::from(plan).project(renamed.collect::<Result<Vec<_>>>()?)?.build()?;
         Ok(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone())))))
     }
 
@@ -166,6 +165,18 @@ impl Planner {
             tables.add(TableReference::bare(name), provider_as_source(table));
         }
         Ok(())
+    }
+}
+
+/// The column of a view's query that is the view's own at `at`: the one of the name that it had, because
+/// the columns of a `*` may have changed their places; the one at its place if several have the name.
+fn column_of_view<'a>(columns: &'a [Column], view: &ViewRecord, at: usize) -> Option<&'a Column> {
+    let Some(source) = &view.columns[at].source else { return columns.get(at) };
+    let mut named = columns.iter().filter(|column| display_name(&column.name) == source);
+    match (named.next(), named.next()) {
+        (None, _) => None,
+        (Some(column), None) => Some(column),
+        (Some(_), Some(_)) => columns.get(at),
     }
 }
 

@@ -55,6 +55,11 @@ pub fn arrow_schema(metadata: &TableMetadata) -> datatypes::SchemaRef {
     Arc::new(to_arrow(metadata.current_schema()))
 }
 
+/// The id by which a column, or a field within one, is known.
+pub fn field_id(field: &datatypes::Field) -> Option<i32> {
+    field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
+}
+
 pub(super) fn replacement(base: &TableMetadata, schema: &datatypes::Schema) -> Result<Schema> {
     let current = base.current_schema();
     let first_id = current.fields.first().map_or(1, |field| field.id);

@@ -82,6 +82,7 @@ pub(super) fn of_files(location: &Location, schema: &Schema, files: Vec<DataFile
         schema: Arc::new(to_arrow(schema)),
         partition_columns: Vec::new(),
         numbered: false,
+        by_field_id: true,
         files: files.into(),
         file_format: Arc::new(ParquetFormat::new()),
         location: location.clone(),
@@ -154,8 +155,9 @@ async fn manifest_files(
     listed: &ManifestFile,
     schema: &Arc<Schema>,
 ) -> Result<Arc<Vec<DataFile>>> {
-    // Paths within the location's store are part of what is kept.
-    let key = format!("{} {} {}", listed.url, schema.schema_id, location.url);
+    // Paths within the location's store are part of what is kept, and bounds in the order of the columns.
+    // The schema's number would not do: a transaction that is undone gave it to other columns.
+    let key = format!("{} {} {}", listed.url, schema.shape(), location.url);
     if let Some(files) = cache::get(&key) {
         return Ok(files);
     }

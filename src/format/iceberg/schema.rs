@@ -9,6 +9,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// The key of a schema that names the columns that tell one row from another.
+const IDENTIFIER_KEY: &str = "identifier-field-ids";
+
 /// The columns of a table at some time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -110,6 +113,37 @@ impl Schema {
             }
         }
         Some(())
+    }
+
+    /// Returns the ids of the columns that tell one row from another, where that is declared.
+    pub fn identifier_ids(&self) -> Vec<i32> {
+        let ids = self.rest.get(IDENTIFIER_KEY).and_then(Value::as_array);
+        let ids = ids.into_iter().flatten().filter_map(Value::as_i64);
+        ids.filter_map(|id| i32::try_from(id).ok()).collect()
+    }
+
+    /// Declares the columns that tell one row from another.
+    pub(super) fn set_identifier_ids(&mut self, ids: &[i32]) {
+        match ids.is_empty() {
+            true => self.rest.remove(IDENTIFIER_KEY),
+            false => self.rest.insert(IDENTIFIER_KEY.to_owned(), ids.into()),
+        };
+    }
+
+    /// Takes the declaration back if a column of this id is part of it.
+    pub(super) fn forget_identifier(&mut self, id: i32) {
+        if self.identifier_ids().contains(&id) {
+            self.set_identifier_ids(&[]);
+        }
+    }
+
+    /// Returns a text that is the same for schemas of the same columns, in their order.
+    pub(super) fn shape(&self) -> String {
+        let column = |field: &Field| match field.primitive() {
+            Some(kind) => format!("{}:{kind}", field.id),
+            None => field.id.to_string(),
+        };
+        self.fields.iter().map(column).collect::<Vec<_>>().join(",")
     }
 
     /// Returns the largest field id, nested ones included.

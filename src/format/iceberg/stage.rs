@@ -5,6 +5,7 @@
 //! call make at most one Iceberg snapshot. How a commit names the file is decided in the catalog.
 
 mod definition;
+mod evolve;
 mod exchange;
 mod pending;
 mod rebase;
@@ -22,6 +23,7 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 pub(super) use self::definition::PROPERTIES;
+pub use self::evolve::{Evolution, Place};
 pub use self::exchange::Exchange;
 use self::pending::Pending;
 pub use self::rebase::ensure_rebasable;
@@ -30,6 +32,7 @@ use super::expire::{Expiry, expire};
 use super::metadata::TableSnapshot;
 use super::metadata::{COMMENT_PROPERTY, MAIN, MetadataLog, Reference, SnapshotLog, TableMetadata};
 use super::read;
+use super::rules::Rules;
 use super::updates::{Update, apply_updates};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
@@ -73,6 +76,10 @@ pub enum Change {
     },
     /// What another engine made of the table; makes one where there is none. Goes with no other change.
     Updates(Vec<Update>),
+    /// Changes the columns; no file is touched.
+    Evolve(Evolution),
+    /// Gives the table other defaults and constraints, which its rows were found to hold.
+    SetRules(Rules),
 }
 
 impl Change {
@@ -196,6 +203,8 @@ fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Re
         Change::SetColumnComment { column, comment } => {
             definition::set_column_comment(draft, &column, comment)?;
         }
+        Change::Evolve(evolution) => evolve::evolve(draft, &evolution)?,
+        Change::SetRules(rules) => definition::set_rules(draft, &rules)?,
     }
     Ok(())
 }

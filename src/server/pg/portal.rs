@@ -90,7 +90,8 @@ impl Cursor {
     /// The command tag after `rows` rows.
     pub fn tag(&self, rows: usize) -> String {
         match self.tag {
-            "SELECT" => format!("SELECT {rows}"),
+            "SELECT" | "UPDATE" | "DELETE" | "MERGE" => format!("{} {rows}", self.tag),
+            "INSERT" => format!("INSERT 0 {rows}"),
             other => other.to_owned(),
         }
     }

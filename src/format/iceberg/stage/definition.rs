@@ -10,7 +10,8 @@ use crate::format::iceberg::columns::{replacement, with_fresh_ids};
 use crate::format::iceberg::metadata::{
     COMMENT_PROPERTY, PARTITION_ID_BEFORE_FIRST, PartitionSpec, SortOrder, SpecField, TableMetadata,
 };
-use crate::format::iceberg::schema::Schema;
+use crate::format::iceberg::rules::Rules;
+use crate::format::iceberg::schema::{Primitive, Schema};
 use crate::format::partition::{PartitionField, Transform};
 
 /// What every table tells other writers about how we write.
@@ -82,6 +83,24 @@ pub(super) fn set_column_comment(
     Ok(())
 }
 
+/// Gives the table other rules; a primary key becomes the schema's identifier.
+pub(super) fn set_rules(draft: &mut TableMetadata, rules: &Rules) -> Result<()> {
+    let mut schema = draft.current_schema().clone();
+    let key = rules.primary_key().map(|key| key.columns.as_slice()).unwrap_or_default();
+    for field in schema.fields.iter_mut().filter(|field| key.contains(&field.id)) {
+        field.required = true;
+    }
+    // Iceberg identifies no row by a number that may be NaN.
+    let may_identify = |id: &i32| {
+        let kind = schema.primitive(*id);
+        kind.is_some_and(|kind| !matches!(kind, Primitive::Float | Primitive::Double))
+    };
+    let identifier = if key.iter().all(may_identify) { key } else { &[] };
+    schema.set_identifier_ids(identifier);
+    set_schema(draft, schema);
+    draft.set_rules(rules)
+}
+
 fn properties(definition: &Definition) -> BTreeMap<String, String> {
     let ours = PROPERTIES.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let comment = definition.comment.clone().map(|comment| (COMMENT_PROPERTY.to_owned(), comment));
@@ -89,8 +108,8 @@ fn properties(definition: &Definition) -> BTreeMap<String, String> {
 }
 
 /// Makes `schema` the current one: an earlier schema of the same columns, or a new one.
-fn set_schema(draft: &mut TableMetadata, mut schema: Schema) {
-    if let Some(same) = draft.schemas.iter().find(|earlier| earlier.fields == schema.fields) {
+pub(super) fn set_schema(draft: &mut TableMetadata, mut schema: Schema) {
+    if let Some(same) = draft.schemas.iter().find(|earlier| earlier.same_as(&schema)) {
         draft.current_schema_id = same.schema_id;
         return;
     }

@@ -13,15 +13,23 @@ use crate::format::iceberg::bound;
 use crate::format::iceberg::manifest::Entry;
 use crate::format::iceberg::metadata::TableMetadata;
 
+/// A file to add, its partition values canonical, and what it was written as.
+#[derive(Debug)]
+pub(super) struct Added {
+    pub file: WrittenFile,
+    pub schema_id: i32,
+    pub spec_id: i32,
+}
+
 /// What becomes of a table's files.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Files to add, their partition values canonical.
-    pub add: Vec<WrittenFile>,
+    pub add: Vec<Added>,
     /// Files to add as they are in another version.
     pub adopt: Vec<Adopted>,
     all: bool,
-    partitions: HashSet<Vec<ScalarValue>>,
+    /// Partitions of the base to remove, by the spec that they are of.
+    partitions: HashSet<(i32, Vec<ScalarValue>)>,
     /// Files of the base to remove; each must be there.
     pub files: HashSet<Path>,
     /// Partitions that an exchange replaces; who adds to one meanwhile is in the way.
@@ -49,7 +57,8 @@ impl Pending {
             for (value, column) in file.partition.iter_mut().zip(&columns) {
                 *value = bound::canonical(column.kind, value)?;
             }
-            self.add.push(file);
+            let (schema_id, spec_id) = (draft.current_schema_id, draft.default_spec_id);
+            self.add.push(Added { file, schema_id, spec_id });
         }
         Ok(())
     }
@@ -62,11 +71,10 @@ impl Pending {
             Removal::All => self.remove_all(),
             Removal::Partitions if draft.default_spec().fields.is_empty() => self.remove_all(),
             Removal::Partitions => {
-                let touched: HashSet<_> = new.add.iter().map(|file| file.partition.clone()).collect();
-                self.add.retain(|file| !touched.contains(&file.partition));
-                let spec_id = draft.default_spec_id;
-                let is_touched =
-                    |one: &Adopted| one.spec_id == spec_id && touched.contains(&one.file.partition);
+                let place = |added: &Added| (added.spec_id, added.file.partition.clone());
+                let touched: HashSet<_> = new.add.iter().map(place).collect();
+                self.add.retain(|added| !touched.contains(&place(added)));
+                let is_touched = |one: &Adopted| touched.contains(&(one.spec_id, one.file.partition.clone()));
                 self.adopt.retain(|one| !is_touched(one));
                 self.partitions.extend(touched);
             }
@@ -113,7 +121,7 @@ impl Pending {
 
     fn remove_file(&mut self, path: Path) {
         let before = self.add.len() + self.adopt.len();
-        self.add.retain(|file| file.path != path);
+        self.add.retain(|added| added.file.path != path);
         self.adopt.retain(|one| one.path != path);
         if self.add.len() + self.adopt.len() == before {
             self.files.insert(path);
@@ -126,10 +134,11 @@ impl Pending {
     }
 
     /// Whether the file of `entry`, which lies at `path` and in a partition of spec `spec_id`, goes.
-    pub fn takes(&self, draft: &TableMetadata, spec_id: i32, entry: &Entry, path: &Path) -> bool {
+    pub fn takes(&self, spec_id: i32, entry: &Entry, path: &Path) -> bool {
         self.all
             || self.files.contains(path)
-            || spec_id == draft.default_spec_id && self.partitions.contains(&entry.file.partition)
+            || !self.partitions.is_empty()
+                && self.partitions.contains(&(spec_id, entry.file.partition.clone()))
     }
 
     /// Whether whole partitions are replaced, whatever is in them.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::Table;
 use super::exchange::Adopted;
-use super::pending::Pending;
+use super::pending::{Added, Pending};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
 use crate::format::iceberg::manifest::{self, Entry, FileEntry, Status};
@@ -161,7 +161,7 @@ impl<'a> Next<'a> {
         for mut entry in entries.into_iter().filter(Entry::is_live) {
             let path = self.table.location.path_of(&entry.file.url)?;
             entry.status = Status::Existing;
-            if pending.takes(self.draft, listed.spec_id, &entry, &path) {
+            if pending.takes(listed.spec_id, &entry, &path) {
                 entry.status = Status::Deleted;
                 entry.snapshot_id = Some(self.snapshot_id);
                 self.tally.removed.include(&entry.file);
@@ -178,14 +178,15 @@ impl<'a> Next<'a> {
     }
 
     /// Makes manifests of new files.
-    fn add(&mut self, files: Vec<WrittenFile>) -> Result<()> {
-        let schema = self.draft.current_schema();
-        let mut entries = Vec::with_capacity(files.len());
-        for file in files {
+    fn add(&mut self, files: Vec<Added>) -> Result<()> {
+        let mut entries: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
+        for Added { file, schema_id, spec_id } in files {
+            let lost = || Error::Internal(format!("file \"{}\" has a schema that is gone", file.path));
+            let schema = self.draft.schema(schema_id).ok_or_else(lost)?;
             let file = file_entry(self.table, schema, file)?;
             self.tally.added.include(&file);
-            self.tally.partitions.insert((self.draft.default_spec_id, file.partition.clone()));
-            entries.push(Entry {
+            self.tally.partitions.insert((spec_id, file.partition.clone()));
+            entries.entry(spec_id).or_default().push(Entry {
                 status: Status::Added,
                 snapshot_id: Some(self.snapshot_id),
                 // Readers take it from the manifest list.
@@ -194,9 +195,9 @@ impl<'a> Next<'a> {
                 file: Arc::new(file),
             });
         }
-        entries
-            .chunks(FILES_PER_MANIFEST_MAX)
-            .try_for_each(|entries| self.write(self.draft.default_spec_id, entries))
+        entries.iter().try_for_each(|(spec_id, entries)| {
+            entries.chunks(FILES_PER_MANIFEST_MAX).try_for_each(|entries| self.write(*spec_id, entries))
+        })
     }
 
     /// Makes manifests of files that another version has.
