@@ -63,7 +63,7 @@ async fn vacuum_leaves_what_the_newest_version_needs_and_nothing_else() {
         rows(&client, &format!("UPDATE mart.kept SET n = n + 1 WHERE n > {n}")).await;
     }
     rows(&client, "DROP TABLE mart.gone").await;
-    let stray = root(&catalogs).join("tables/mart.kept-stray/data/left.parquet");
+    let stray = root(&catalogs).join("tables/mart.stray-0/data/left.parquet");
     std::fs::create_dir_all(stray.parent().unwrap()).unwrap();
     std::fs::write(&stray, "a transaction that never ended").unwrap();
     let before = files(&root(&catalogs).join("tables"), "");
