@@ -80,23 +80,6 @@ impl Lake {
         self.trunk.as_ref().map(|trunk| &trunk.record)
     }
 
-    /// The newest state of the lake and of each of its branches, and the states that these grew from:
-    /// whatever they refer to is in use.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub async fn live_states(self: &Arc<Self>) -> Result<Vec<Arc<LakeState>>> {
-        let newest = self.refresh().await?;
-        let mut states = vec![Arc::clone(&newest)];
-        for (name, record) in &newest.branches {
-            if record.base > 0 {
-                states.push(self.state_as_of(AsOf::Version(record.base), &newest).await?);
-            }
-            states.push(self.branch(&newest, name)?.refresh().await?);
-        }
-        Ok(states)
-    }
-
     /// The state that this lake's log begins with.
     pub(super) async fn root_state(&self) -> Result<LakeState> {
         let Some(Trunk { lake, record }) = &self.trunk else { return Ok(LakeState::default()) };

@@ -8,7 +8,7 @@
 //! transactions, which is shorter than the grace period:
 //!
 //! - The clock is read first (the store's own: the time it gives to an object that is written now), then
-//!   the newest state, then the folders. A file that is older than the grace period at the clock's time
+//!   the newest state of the lake and then of its branches, then the folders. A file that is older than the grace period at the clock's time
 //!   was written by a transaction that had ended by then. Either it committed, and the state that is
 //!   read afterwards, or one before it, refers to the file; or it never will. What is written later is
 //!   too young to be looked at. So it does not matter what is committed while the folders are listed.
@@ -24,7 +24,7 @@
 //! time ([`FOLDERS_MAX`]); requests are those of a listing, and a GET for each entry of the log, manifest
 //! list and manifest within the retention.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,9 +36,9 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 use uuid::Uuid;
 
 use super::lake::Lake;
-use super::log::{LogEntry, Operation, TableRecord};
+use super::log::{BranchRecord, LogEntry, Operation, TableRecord};
 use super::state::{LakeState, RelationState};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::iceberg::{Expiry, References, hinted_copy};
 
 /// Folders that are looked at at one time.
@@ -83,12 +83,16 @@ pub struct Vacuumed {
 }
 
 /// The states that are kept, by what they say of tables.
+#[derive(Default)]
 struct Retained {
-    newest: Arc<LakeState>,
-    /// The oldest version that is kept.
+    /// The oldest version of the lake itself that is kept.
     oldest: u64,
     /// By folder, the metadata files of all versions; relative to the root, as the log has them.
     tables: HashMap<String, BTreeSet<String>>,
+    /// Those of them that are of the newest state of the lake or of a branch.
+    current: HashSet<String>,
+    /// By their ids.
+    branches: BTreeMap<String, BranchRecord>,
 }
 
 impl Vacuum {
@@ -97,12 +101,11 @@ impl Vacuum {
     /// # Errors
     /// What the store answers. A table whose versions cannot be read loses nothing, and the others are
     /// gone through before its error is told.
-    pub async fn run(&self, lake: &Lake) -> Result<Vacuumed> {
-        refuse_branches(lake).await?;
+    pub async fn run(&self, lake: &Arc<Lake>) -> Result<Vacuumed> {
         // A dry run writes nothing, and is not harmed by a clock that is a little off.
         let now = if self.dry_run { Utc::now() } else { store_time(lake).await? };
         let newest = lake.refresh().await?;
-        let retained = self.retained(lake, newest, now).await?;
+        let retained = self.retained(lake, &newest, now).await?;
         let old = now - age(self.grace);
         let mut gone = Vacuumed::default();
         let mut failed = None;
@@ -125,28 +128,21 @@ impl Vacuum {
     }
 
     /// Every state that is kept.
-    async fn retained(&self, lake: &Lake, newest: Arc<LakeState>, now: DateTime<Utc>) -> Result<Retained> {
+    async fn retained(&self, lake: &Arc<Lake>, newest: &LakeState, now: DateTime<Utc>) -> Result<Retained> {
         let cutoff_ms = (now - age(self.retention) - age(self.grace)).timestamp_millis();
-        let mut retained = Retained { oldest: newest.version, newest, tables: HashMap::new() };
-        let mut versions = stream::iter((1..=retained.newest.version).rev())
-            .map(|version| lake.entry(version))
-            .buffered(READS_MAX);
-        while let Some(entry) = versions.try_next().await? {
-            retained.oldest = entry.version;
-            // The state that it made was current when the time that is kept began.
-            if entry.time_ms < cutoff_ms {
-                break;
+        let mut retained = Retained::default();
+        retained.oldest = retained.add_since(lake, 1, newest, cutoff_ms).await?;
+        retained.add_current(newest);
+        let live: HashSet<&String> = newest.branches.values().map(|record| &record.id).collect();
+        for (id, record) in retained.branches.clone() {
+            let branch = lake.grown(record.clone());
+            let newest = branch.refresh().await?;
+            retained.add_state(&branch.root_state().await?);
+            retained.add_since(&branch, record.base + 1, &newest, cutoff_ms).await?;
+            if live.contains(&id) {
+                retained.add_current(&newest);
             }
-            retained.add_entry(&entry);
         }
-        drop(versions);
-        let mut oldest = lake.known_state(retained.oldest).await?;
-        for version in oldest.version + 1..=retained.oldest {
-            oldest.apply(&lake.entry(version).await?);
-        }
-        retained.add_state(&oldest);
-        let newest = Arc::clone(&retained.newest);
-        retained.add_state(&newest);
         Ok(retained)
     }
 
@@ -208,12 +204,11 @@ impl Vacuum {
         let Some(versions) = retained.tables.get(folder) else { return Ok(None) };
         let location = &lake.location;
         let url = |metadata: &String| format!("{}{metadata}", location.url);
-        let current = retained.newest.tables().find(|table| table.directory == folder);
-        let current = current.map(|table| url(&table.metadata));
+        let current = versions.iter().filter(|metadata| retained.current.contains(*metadata)).map(url);
         let kept = self.retention + self.grace;
         let expiry = Expiry::after(kept, now.timestamp_millis());
         let mut references = References::new(location);
-        references.add(versions.iter().map(url).collect(), current.as_deref(), expiry).await?;
+        references.add(versions.iter().map(url).collect(), &current.collect(), expiry).await?;
         let (hint, copy) = hinted_copy(location, &location.child(folder)).await;
         [Some(hint), copy].iter().flatten().for_each(|path| references.note(path));
         Ok(Some(references))
@@ -253,16 +248,58 @@ impl Vacuumed {
 }
 
 impl Retained {
+    /// Adds the states that were current at `cutoff_ms` or later, from a log that begins with `first`.
+    ///
+    /// Returns the oldest version of them.
+    async fn add_since(
+        &mut self,
+        lake: &Lake,
+        first: u64,
+        newest: &LakeState,
+        cutoff_ms: i64,
+    ) -> Result<u64> {
+        let mut version = newest.version;
+        let reads = (first..=newest.version).rev().map(|version| lake.entry(version));
+        let mut entries = stream::iter(reads).buffered(READS_MAX);
+        while let Some(entry) = entries.try_next().await? {
+            version = entry.version;
+            // The state that it made was current when the time that is kept began.
+            if entry.time_ms < cutoff_ms {
+                break;
+            }
+            self.add_entry(&entry);
+        }
+        drop(entries);
+        let mut oldest = lake.known_state(version).await?;
+        for version in oldest.version + 1..=version {
+            oldest.apply(&lake.entry(version).await?);
+        }
+        self.add_state(&oldest);
+        self.add_state(newest);
+        Ok(version)
+    }
+
     fn add_entry(&mut self, entry: &LogEntry) {
         for operation in &entry.operations {
-            if let Operation::PutTable { table, .. } = operation {
-                self.add_table(table);
+            match operation {
+                Operation::PutTable { table, .. } => self.add_table(table),
+                Operation::PutBranch { branch, .. } => self.add_branch(branch),
+                _ => {}
             }
         }
     }
 
     fn add_state(&mut self, state: &LakeState) {
         state.tables().for_each(|table| self.add_table(table));
+        state.branches.values().for_each(|branch| self.add_branch(branch));
+    }
+
+    fn add_current(&mut self, state: &LakeState) {
+        self.current.extend(state.tables().map(|table| table.metadata.clone()));
+    }
+
+    fn add_branch(&mut self, branch: &BranchRecord) {
+        self.branches.insert(branch.id.clone(), branch.clone());
     }
 
     fn add_table(&mut self, table: &TableRecord) {
@@ -274,15 +311,6 @@ impl LakeState {
     /// All tables.
     pub fn tables(&self) -> impl Iterator<Item = &TableRecord> {
         self.schemas.values().flat_map(|schema| schema.relations.values()).filter_map(RelationState::table)
-    }
-}
-
-/// Branches have states of their own, which this does not know.
-async fn refuse_branches(lake: &Lake) -> Result<()> {
-    let (folders, files) = lake.location.list_children(&lake.location.child("_lacus/branches")).await?;
-    match folders.is_empty() && files.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Unsupported(format!("VACUUM of catalog \"{}\", which has branches", lake.name))),
     }
 }
 

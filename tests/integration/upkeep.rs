@@ -97,6 +97,42 @@ async fn vacuum_leaves_what_the_newest_version_needs_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn vacuum_leaves_what_branches_need() {
+    let (catalogs, daemon) = lake().await;
+    let main = daemon.connect("lake").await;
+    rows(&main, "CREATE TABLE mart.t AS SELECT g AS n FROM generate_series(1, 100) AS t(g)").await;
+    rows(&main, "CREATE BRANCH dev").await;
+    rows(&main, "CREATE BRANCH idle").await;
+    let dev = daemon.connect("lake@dev").await;
+    rows(&dev, "CREATE TABLE mart.own AS SELECT 1 AS n").await;
+    rows(&dev, "UPDATE mart.t SET n = -n").await;
+    rows(&dev, "INSERT INTO mart.t VALUES (1000)").await;
+    rows(&main, "CREATE TABLE mart.gone AS SELECT 1 AS n").await;
+    rows(&main, "DROP TABLE mart.gone").await;
+    age().await;
+    let tables = root(&catalogs).join("tables");
+    let before = files(&tables, "").len();
+    rows(&main, ALL).await;
+    assert!(files(&tables, "").len() < before, "something goes");
+    // What a daemon has in memory proves nothing.
+    drop(daemon);
+    let daemon = Setup::default().serve(catalogs.path());
+    let (main, dev) = (daemon.connect("lake").await, daemon.connect("lake@dev").await);
+    let sum = "SELECT count(*), sum(n) FROM mart.t";
+    let told = |count: &str, sum: &str| vec![vec![Some(count.to_owned()), Some(sum.to_owned())]];
+    assert_eq!(rows(&main, sum).await, told("100", "5050"));
+    assert_eq!(rows(&daemon.connect("lake@idle").await, sum).await, told("100", "5050"));
+    assert_eq!(rows(&dev, sum).await, told("101", "-4050"));
+    assert_eq!(rows(&dev, "SELECT n FROM mart.own").await, [[Some("1".to_owned())]]);
+    rows(&main, "MERGE BRANCH dev").await;
+    age().await;
+    rows(&main, ALL).await;
+    assert_eq!(rows(&main, sum).await, told("101", "-4050"));
+    assert_eq!(rows(&daemon.connect("lake@idle").await, sum).await, told("100", "5050"));
+    rows(&main, "DROP BRANCH idle").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn vacuum_keeps_what_was_current_within_the_retention() {
     let (catalogs, daemon) = lake().await;
     let client = daemon.connect("lake").await;

@@ -39,7 +39,7 @@ impl<'a> References<'a> {
     }
 
     /// Adds what all of the metadata files at `urls` refer to, but for snapshots that `expiry` no longer
-    /// keeps. What `current` refers to must be there; of the others, an earlier upkeep that kept less
+    /// keeps. What those among `current` refer to must be there; of the others, an earlier upkeep that kept less
     /// may have taken files away.
     ///
     /// Costs a GET for each manifest list and manifest, and one for about a hundred of the `urls`: a
@@ -47,7 +47,7 @@ impl<'a> References<'a> {
     ///
     /// # Errors
     /// What the store answers, and what [`load`](super::load) finds wrong.
-    pub async fn add(&mut self, urls: Vec<String>, current: Option<&str>, expiry: Expiry) -> Result<()> {
+    pub async fn add(&mut self, urls: Vec<String>, current: &HashSet<String>, expiry: Expiry) -> Result<()> {
         let mut left: HashSet<String> = urls.iter().cloned().collect();
         // The version is in the name, so that the last in order is the newest.
         let mut newest_first = urls;
@@ -58,7 +58,7 @@ impl<'a> References<'a> {
             if !left.remove(&url) {
                 continue;
             }
-            let is_current = current == Some(url.as_str());
+            let is_current = current.contains(&url);
             let loaded = read::load(self.location, &url).await.map(Some);
             let Some(metadata) = there(loaded, is_current)? else { continue };
             let gone = expired(&metadata, expiry);
