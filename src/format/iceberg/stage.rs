@@ -22,7 +22,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use uuid::Uuid;
 
-pub(super) use self::definition::PROPERTIES;
+pub(super) use self::definition::blank;
 pub use self::evolve::{Evolution, Place};
 pub use self::exchange::Exchange;
 use self::pending::Pending;

@@ -22,7 +22,9 @@ use super::metadata::{
     MAIN, PARTITION_ID_BEFORE_FIRST, PartitionSpec, Reference, SortOrder, SpecField, TableMetadata,
     TableSnapshot,
 };
+use super::rules;
 use super::schema::{Field, Schema};
+use super::stage::blank;
 use super::transform;
 use crate::error::{Error, Result};
 use crate::format::partition::Transform;
@@ -211,7 +213,7 @@ pub fn apply_updates(
     updates: &[Update],
 ) -> Result<TableMetadata> {
     let mut draft = Draft {
-        metadata: base.cloned().unwrap_or_else(|| create::blank(table_url)),
+        metadata: base.cloned().unwrap_or_else(|| blank(table_url)),
         is_new: base.is_none(),
         added_schema: None,
         added_spec: None,
@@ -230,6 +232,7 @@ pub fn apply_updates(
         return Err(invalid("the default partition spec names a column that the table does not have"));
     }
     if let Some(base) = base {
+        ensure_unruled(base, updates)?;
         ensure_same_columns(base, &metadata)?;
     }
     Ok(metadata)
@@ -282,6 +285,7 @@ impl Draft {
             }
             Update::SetProperties { updates } => set_properties(&mut self.metadata, updates)?,
             Update::RemoveProperties { removals } => {
+                removals.iter().try_for_each(|name| ensure_not_ours(name))?;
                 self.metadata.properties.retain(|name, _| !removals.contains(name));
             }
             Update::RemoveSchemas { schema_ids } => {
@@ -379,6 +383,7 @@ fn chosen(id: i32, added: Option<i32>, what: &str) -> Result<i32> {
 /// Sets properties, but for those that would make writers do what we cannot read.
 fn set_properties(metadata: &mut TableMetadata, updates: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in updates {
+        ensure_not_ours(name)?;
         if DELETE_MODES.contains(&name.as_str()) && value != "copy-on-write" {
             let message = format!("{name} = {value}: Lacus reads tables without delete files only");
             return Err(Error::Unsupported(message));
@@ -399,6 +404,27 @@ fn set_properties(metadata: &mut TableMetadata, updates: &BTreeMap<String, Strin
         }
     }
     Ok(())
+}
+
+/// Refuses to change the rules of a table: what they say was checked when SQL made them.
+fn ensure_not_ours(name: &str) -> Result<()> {
+    match name == rules::PROPERTY {
+        true => Err(Error::Unsupported(format!("the property {name} is changed by ALTER TABLE only"))),
+        false => Ok(()),
+    }
+}
+
+/// Refuses rows of another engine where something is asked of them that only we check.
+fn ensure_unruled(base: &TableMetadata, updates: &[Update]) -> Result<()> {
+    let adds_rows = updates.iter().any(|update| matches!(update, Update::AddSnapshot { .. }));
+    let rules = base.rules()?;
+    match adds_rows && (!rules.checks.is_empty() || rules.enforced().next().is_some()) {
+        true => {
+            let message = "rows of another engine for a table with CHECK constraints or enforced keys";
+            Err(Error::Unsupported(message.to_owned()))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Refuses another set of columns for a table that has rows: files are found to hold them by name.

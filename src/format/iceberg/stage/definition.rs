@@ -15,7 +15,7 @@ use crate::format::iceberg::schema::{Primitive, Schema};
 use crate::format::partition::{PartitionField, Transform};
 
 /// What every table tells other writers about how we write.
-pub(in super::super) const PROPERTIES: [(&str, &str); 4] = [
+const PROPERTIES: [(&str, &str); 4] = [
     ("write.parquet.compression-codec", "zstd"),
     ("write.delete.mode", "copy-on-write"),
     ("write.update.mode", "copy-on-write"),
@@ -28,11 +28,7 @@ pub(super) fn create(url: &str, definition: &Definition) -> Result<TableMetadata
     let last_partition_id = PARTITION_ID_BEFORE_FIRST;
     let fields = spec_fields(&definition.partition, &schema, last_partition_id)?;
     Ok(TableMetadata {
-        format_version: 2,
         table_uuid: Uuid::new_v4().to_string(),
-        location: url.to_owned(),
-        last_sequence_number: 0,
-        last_updated_ms: 0,
         last_column_id: schema.highest_id(),
         schemas: vec![schema],
         current_schema_id: 0,
@@ -40,6 +36,25 @@ pub(super) fn create(url: &str, definition: &Definition) -> Result<TableMetadata
         partition_specs: vec![PartitionSpec { spec_id: 0, fields }],
         default_spec_id: 0,
         properties: properties(definition),
+        ..blank(url)
+    })
+}
+
+/// A table before its first schema, in the folder at `url`.
+pub(in super::super) fn blank(url: &str) -> TableMetadata {
+    TableMetadata {
+        format_version: 2,
+        table_uuid: String::new(),
+        location: url.to_owned(),
+        last_sequence_number: 0,
+        last_updated_ms: 0,
+        last_column_id: 0,
+        schemas: Vec::new(),
+        current_schema_id: -1,
+        partition_specs: Vec::new(),
+        default_spec_id: -1,
+        last_partition_id: PARTITION_ID_BEFORE_FIRST,
+        properties: PROPERTIES.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         current_snapshot_id: None,
         snapshots: Vec::new(),
         snapshot_log: Vec::new(),
@@ -49,7 +64,7 @@ pub(super) fn create(url: &str, definition: &Definition) -> Result<TableMetadata
         refs: BTreeMap::new(),
         rest: serde_json::Map::new(),
         url: String::new(),
-    })
+    }
 }
 
 /// Gives `draft` the columns, partitions and properties of `definition`; ids are never used again.

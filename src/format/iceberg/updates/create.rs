@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::{NewSpec, Update, invalid};
 use crate::error::{Error, Result};
-use crate::format::iceberg::metadata::{PARTITION_ID_BEFORE_FIRST, SortOrder, TableMetadata};
+use crate::format::iceberg::metadata::SortOrder;
 use crate::format::iceberg::schema::{Field, Nested, Schema, Type};
-use crate::format::iceberg::stage::PROPERTIES;
 
 /// Leaves room for the ids of columns to come, and of those that the specification reserves.
 pub(super) const ID_MAX: i32 = 1 << 30;
@@ -66,33 +65,6 @@ pub fn begin(table: &NewIcebergTable, uuid: &str) -> Result<Vec<Update>> {
         Update::SetDefaultSortOrder { sort_order_id: -1 },
         Update::SetProperties { updates: table.properties.clone() },
     ])
-}
-
-/// A table before its first update.
-pub(super) fn blank(table_url: &str) -> TableMetadata {
-    TableMetadata {
-        format_version: 2,
-        table_uuid: String::new(),
-        location: table_url.to_owned(),
-        last_sequence_number: 0,
-        last_updated_ms: 0,
-        last_column_id: 0,
-        schemas: Vec::new(),
-        current_schema_id: -1,
-        partition_specs: Vec::new(),
-        default_spec_id: -1,
-        last_partition_id: PARTITION_ID_BEFORE_FIRST,
-        properties: PROPERTIES.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        current_snapshot_id: None,
-        snapshots: Vec::new(),
-        snapshot_log: Vec::new(),
-        metadata_log: Vec::new(),
-        sort_orders: vec![SortOrder { order_id: 0, fields: Vec::new() }],
-        default_sort_order_id: 0,
-        refs: BTreeMap::new(),
-        rest: serde_json::Map::new(),
-        url: String::new(),
-    }
 }
 
 /// Refuses a schema in which an id or a name occurs twice, or a column has a default.

@@ -83,6 +83,24 @@ fn snapshots_follow_one_another() {
 }
 
 #[test]
+fn rules_of_a_table_are_out_of_reach_and_hold() {
+    let mut table = table();
+    let properties = [
+        json!([{"action": "set-properties", "updates": {"lacus.rules": "{}"}}]),
+        json!([{"action": "remove-properties", "removals": ["comment", "lacus.rules"]}]),
+    ];
+    for change in properties {
+        assert_eq!(apply_updates(Some(&table), URL, &updates(change)).unwrap_err().sqlstate(), "0A000");
+    }
+    let default = rules::Rules { defaults: [(1, "0".to_owned())].into(), ..Default::default() };
+    table.set_rules(&default).unwrap();
+    apply_updates(Some(&table), URL, &append(7, 1, None)).expect("a default asks nothing of rows");
+    let check = rules::Check { name: "positive".to_owned(), sql: "a > 0".to_owned() };
+    table.set_rules(&rules::Rules { checks: vec![check], ..default }).unwrap();
+    assert_eq!(apply_updates(Some(&table), URL, &append(7, 1, None)).unwrap_err().sqlstate(), "0A000");
+}
+
+#[test]
 fn requirements_hold_or_are_conflicts() {
     let table = apply_updates(Some(&table()), URL, &append(7, 1, None)).unwrap();
     let check = |json: Value, table: Option<&TableMetadata>| {
