@@ -127,19 +127,18 @@ fn source(insert: &Insert, target: &TableTarget, key: &[&str], updates: bool) ->
     let key: Vec<String> = key.iter().map(|name| quoted(name)).collect();
     let unknown: Vec<String> = key.iter().map(|name| format!("{name} IS NULL")).collect();
     let (parts, unknown) = (key.join(", "), unknown.join(" OR "));
-    let counted = match updates {
+    let rows = format!("(SELECT {} FROM ({rows}) AS \"$q\" ({names})) AS r", list.join(", "));
+    parsed(&match updates {
         // Null is equal to nothing.
         true => format!(
             "SELECT *, CASE WHEN {unknown} THEN 1 ELSE count(*) OVER (PARTITION BY {parts}) END AS \"$count\" \
-             FROM $rows"
+             FROM {rows}"
         ),
         false => format!(
-            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {parts}) AS \"$number\" FROM $rows) AS n \
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {parts}) AS \"$number\" FROM {rows}) AS n \
              WHERE \"$number\" = 1 OR {unknown}"
         ),
-    };
-    let inner = format!("(SELECT {} FROM ({rows}) AS \"$q\" ({names})) AS r", list.join(", "));
-    parsed(&counted.replace("$rows", &inner))
+    })
 }
 
 fn excluded() -> Result<ast::TableAlias> {
