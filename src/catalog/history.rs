@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 
 use super::lake::Lake;
 use super::state::LakeState;
@@ -22,8 +22,6 @@ const STATES_MAX: usize = 8;
 const TIMES_MAX: usize = 20_000;
 /// From a state that is known, so many entries are repeated rather than a checkpoint looked for.
 const NEAR: u64 = 64;
-/// Entries that are read at once.
-const READS_MAX: usize = 16;
 
 /// A moment in the past of a lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,13 +128,12 @@ impl Lake {
     }
 
     /// Repeats what was committed up to `version`, from a known state or a checkpoint before it.
-    async fn replayed(&self, version: u64, known: Option<Arc<LakeState>>) -> Result<LakeState> {
+    pub(super) async fn replayed(&self, version: u64, known: Option<Arc<LakeState>>) -> Result<LakeState> {
         let mut state = match known {
             Some(known) if version - known.version <= NEAR => known.as_ref().clone(),
             _ => self.known_state(version).await?,
         };
-        let reads = (state.version + 1..=version).map(|version| self.entry(version));
-        let mut entries = stream::iter(reads).buffered(READS_MAX);
+        let mut entries = self.entries(state.version + 1..=version);
         while let Some(entry) = entries.try_next().await? {
             state.apply(&entry);
         }

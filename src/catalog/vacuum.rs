@@ -43,8 +43,6 @@ use crate::format::iceberg::{Expiry, References, hinted_copy};
 
 /// Folders that are looked at at one time.
 const FOLDERS_MAX: usize = 4;
-/// Entries of the log that are read at one time.
-const READS_MAX: usize = 32;
 /// Files of which a dry run tells.
 const LISTED_MAX: usize = 100_000;
 /// Checkpoints that stay besides one in [`CHECKPOINT_STRIDE`] versions of the retained ones.
@@ -259,8 +257,7 @@ impl Retained {
         cutoff_ms: i64,
     ) -> Result<u64> {
         let mut version = newest.version;
-        let reads = (first..=newest.version).rev().map(|version| lake.entry(version));
-        let mut entries = stream::iter(reads).buffered(READS_MAX);
+        let mut entries = lake.entries((first..=newest.version).rev());
         while let Some(entry) = entries.try_next().await? {
             version = entry.version;
             // The state that it made was current when the time that is kept began.
@@ -270,11 +267,7 @@ impl Retained {
             self.add_entry(&entry);
         }
         drop(entries);
-        let mut oldest = lake.known_state(version).await?;
-        for version in oldest.version + 1..=version {
-            oldest.apply(&lake.entry(version).await?);
-        }
-        self.add_state(&oldest);
+        self.add_state(&lake.replayed(version, None).await?);
         self.add_state(newest);
         Ok(version)
     }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 
 use super::super::branch::ensure_name;
 use super::super::history::AsOf;
@@ -17,9 +17,6 @@ use super::super::state::LakeState;
 use super::{LakeView, Place, Transaction, Written, lock};
 use crate::error::{Error, Result};
 use crate::format::iceberg::{self, Change, Exchange};
-
-/// Entries of a branch's log that are read at once.
-const READS_MAX: usize = 16;
 
 impl Transaction {
     /// Sees a branch of a catalog in its place. Without effect once something was asked for.
@@ -178,8 +175,7 @@ async fn merged(
 ) -> Result<LakeView> {
     let base = Arc::new(branch.root_state().await?);
     let mut view = LakeView::unchanged(Arc::clone(trunk), Arc::clone(&base));
-    let reads = (record.base + 1..=sealed.version).map(|version| branch.entry(version));
-    let mut entries = stream::iter(reads).buffered(READS_MAX);
+    let mut entries = branch.entries(record.base + 1..=sealed.version);
     let mut operations = Vec::new();
     while let Some(entry) = entries.try_next().await? {
         for dependency in entry.deps {

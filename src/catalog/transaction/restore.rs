@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 
 use super::super::history::AsOf;
 use super::super::log::{Dependency, LogEntry, Operation, TableRecord};
@@ -12,9 +12,8 @@ use super::{LakeView, Transaction, change};
 use crate::error::{Error, Result};
 use crate::format::iceberg::{self, Change, Exchange, RowChange, TableMetadata};
 
-/// Entries of the log that are looked through for a dropped table, and how many at once.
+/// Entries of the log that are looked through for a dropped table.
 const LOOK_BACK_MAX: u64 = 20_000;
-const READS_MAX: usize = 16;
 
 /// What happened to a table's rows, and in which columns.
 #[derive(Debug)]
@@ -115,9 +114,7 @@ impl Transaction {
         }
         let newest = view.base.version;
         let lake = &view.lake;
-        let reads =
-            (newest.saturating_sub(LOOK_BACK_MAX) + 1..=newest).rev().map(|version| lake.entry(version));
-        let mut entries = stream::iter(reads).buffered(READS_MAX);
+        let mut entries = lake.entries((newest.saturating_sub(LOOK_BACK_MAX) + 1..=newest).rev());
         while !lake.is_temporary()
             && let Some(entry) = entries.try_next().await?
         {
