@@ -13,6 +13,8 @@ import duckdb
 how, target, source, folder, threads = sys.argv[1:]
 connection = duckdb.connect(f"{folder}/merge.duckdb")
 connection.execute(f"SET threads = {threads}")
+# Its output is read by a program.
+connection.execute("SET enable_progress_bar = false")
 connection.execute(f"CREATE TABLE source AS {source}")
 if how == "table":
     connection.execute(f"CREATE TABLE target AS {target}")
