@@ -42,6 +42,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::runtime::Runtime;
 use crate::runtime::memory::Grain;
+use crate::scan::SelectiveScans;
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -72,8 +73,9 @@ pub fn base_state(grain: Grain, env: Arc<RuntimeEnv>) -> SessionState {
     options.execution.parquet.pushdown_filters = false;
     options.execution.listing_table_ignore_subdirectory = false;
     let session = cut(session, grain);
-    let builder = SessionStateBuilder::new().with_config(session).with_runtime_env(env);
-    let mut state = builder.with_default_features().build();
+    let builder =
+        SessionStateBuilder::new().with_config(session).with_runtime_env(env).with_default_features();
+    let mut state = builder.with_physical_optimizer_rule(Arc::new(SelectiveScans)).build();
     state.register_expr_planner(operators::planner()).expect("a session state takes every planner");
     state
 }

@@ -7,9 +7,11 @@
 pub mod address;
 mod prune;
 mod renamed;
+mod selective;
 mod splits;
 mod table;
 
+pub use self::selective::SelectiveScans;
 pub use self::table::FilesTable;
 
 use std::sync::Arc;
