@@ -13,6 +13,7 @@ mod outer;
 mod relations;
 mod scope;
 mod subqueries;
+mod unnest;
 
 #[cfg(test)]
 mod tests;
@@ -25,12 +26,12 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::error::{Error, Result};
 
+pub use casts::planned;
 pub use names::display_name;
 
 /// Rewrites a statement in place, before it is planned.
 pub fn rewrite(statement: &mut Statement) {
     names::complete(statement);
-    casts::show_references(statement);
     let ctes = scope::cte_names(statement);
     let _ = VisitMut::visit(statement, &mut Rewriter { ctes, scopes: vec![] });
 }
@@ -79,6 +80,7 @@ impl VisitorMut for Rewriter {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        unnest::rewrite(select, &self.scopes);
         expressions::expand_series(select);
         expressions::integer_columns(select);
         subqueries::count_existing(select);

@@ -17,6 +17,7 @@ pub mod upkeep;
 
 mod alter;
 mod branch;
+mod catalog_types;
 mod ddl;
 mod explain;
 mod export;

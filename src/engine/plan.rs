@@ -27,7 +27,7 @@ use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast;
 use futures::future::BoxFuture;
 
-use super::dialect;
+use super::{catalog_types, dialect};
 use super::statement::Name;
 use crate::catalog::Browse;
 use crate::catalog::temporary::TEMPORARY_SCHEMA;
@@ -128,7 +128,7 @@ impl Planner {
         dialect::rewrite(&mut statement);
         if depth == 0 {
             let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
-            system::prepare(&statement, &browse, &self.facts).await?;
+            system::prepare(&statement, &browse, &self.facts, &self.state).await?;
         }
         own.into_iter().for_each(|(name, source)| tables.add(TableReference::bare(name), source));
         self.files(&mut statement, &mut tables).await?;
@@ -150,13 +150,14 @@ impl Planner {
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
         let planner = SqlToRel::new_with_options(&tables, self.options());
         let plan = planner.sql_statement_to_plan_with_context(*statement, &mut context)?;
+        let plan = parameters::of_arrays(plan)?;
         // A second fence: whatever the planner made of the statement, it must not do anything.
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false)
             .verify_plan(&plan)?;
-        Ok(plan)
+        if depth == 0 { catalog_types::shown(plan, &self.facts) } else { Ok(plan) }
     }
 
     fn is_table_function(&self, reference: &TableReference) -> bool {

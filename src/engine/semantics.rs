@@ -17,6 +17,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Operator, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 
+use super::catalog_types;
 use crate::function::{Arithmetic, SessionFacts, cast, timezone};
 
 /// Functions of DataFusion that read a moment's fields, in the zone that its type names.
@@ -63,6 +64,9 @@ impl Semantics {
     }
 
     fn cast(&self, cast: Cast, schema: &DFSchema, options: &ConfigOptions) -> Result<Transformed<Expr>> {
+        if let Some(text) = catalog_types::printed(&cast, schema, &self.facts) {
+            return Ok(Transformed::yes(text));
+        }
         let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type().clone());
         if let Some(function) = cast::between(&from, &to, &self.facts) {
             return Ok(called(function, vec![*cast.expr]));

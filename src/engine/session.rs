@@ -14,11 +14,13 @@ use std::sync::atomic::AtomicBool;
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::{SessionContext, SessionState};
 
 use self::block::Block;
 pub use self::prepared::Prepared;
 use self::prepared::is_immutable;
+use super::catalog_types::References;
 use super::execute::{Outcome, Rows, Run, stopped_or};
 use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
@@ -91,6 +93,7 @@ impl Session {
         let context = SessionContext::new_with_state(engine.base.clone());
         function::register(&context, &facts);
         let mut state = context.state();
+        state.register_expr_planner(References::planner(&facts))?;
         let semantics = Semantics::new(Arc::clone(&facts));
         state.add_analyzer_rule(semantics.rule());
         state.config_mut().set_extension(semantics);

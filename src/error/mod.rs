@@ -29,6 +29,8 @@ pub enum Error {
     ColumnNotFound { name: String, candidates: Vec<String> },
     #[error("{0}")]
     FunctionNotFound(String),
+    #[error("{0}")]
+    AmbiguousFunction(String),
     #[error("column reference \"{0}\" is ambiguous")]
     AmbiguousColumn(String),
     #[error("table name \"{0}\" specified more than once")]
@@ -205,6 +207,7 @@ impl Error {
             Self::CatalogNotFound(_) | Self::BranchNotFound(_) => "3D000",
             Self::ColumnNotFound { .. } => "42703",
             Self::FunctionNotFound(_) => "42883",
+            Self::AmbiguousFunction(_) => "42725",
             Self::AmbiguousColumn(_) => "42702",
             Self::DuplicateAlias(_) => "42712",
             Self::AlreadyExists { kind, .. } => already_exists(kind),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray};
+use arrow::array::{Array, ArrayRef, Int32Array, ListArray, StructArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::cast::as_list_array;
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{
@@ -12,7 +12,6 @@ use datafusion::logical_expr::{
 };
 
 use super::row::{RowFunction, Values};
-use crate::error::Error;
 
 /// Name of the function that stands around the aggregate of `ARRAY(SELECT …)`.
 pub const ARRAY_OR_EMPTY: &str = "array_or_empty";
@@ -110,15 +109,36 @@ impl ScalarUDFImpl for ExpandArray {
         let DataType::List(item) = &types[0] else {
             return plan_err!("_pg_expandarray takes an array, not {}", types[0]);
         };
-        let element = Field::new("x", item.data_type().clone(), true);
-        Ok(DataType::Struct(Fields::from(vec![element, Field::new("n", DataType::Int32, true)])))
+        Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Struct(numbered(item)), true))))
     }
 
-    /// Gives several rows for one in PostgreSQL. Lacus has no index, so it is only ever asked about none.
+    /// A list of pairs, which the dialect unnests: a function has one value for a row.
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if args.number_rows > 0 {
-            return Err(Error::Unsupported("_pg_expandarray over rows".to_owned()).into());
-        }
-        Ok(ColumnarValue::Array(arrow::array::new_empty_array(args.return_type())))
+        let lists = args.args[0].to_array(args.number_rows)?;
+        let lists = as_list_array(&lists)?;
+        let DataType::List(pair) = args.return_type() else {
+            return plan_err!("_pg_expandarray gives a list");
+        };
+        let DataType::List(item) = lists.data_type() else {
+            return plan_err!("_pg_expandarray takes an array");
+        };
+        let kept: Vec<ArrayRef> = lists.iter().flatten().collect();
+        let kept: Vec<&dyn Array> = kept.iter().map(AsRef::as_ref).collect();
+        let values = match kept.is_empty() {
+            true => arrow::array::new_empty_array(item.data_type()),
+            false => arrow::compute::concat(&kept)?,
+        };
+        let lengths: Vec<usize> = lists.iter().map(|list| list.map_or(0, |list| list.len())).collect();
+        let numbers: Int32Array = lengths.iter().flat_map(|length| (1..).take(*length)).collect();
+        let pairs = StructArray::try_new(numbered(item), vec![values, Arc::new(numbers)], None)?;
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        let nulls = lists.nulls().cloned();
+        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(Arc::clone(pair), offsets, Arc::new(pairs), nulls)?)))
     }
+}
+
+/// An element and its place.
+fn numbered(item: &FieldRef) -> Fields {
+    let element = Field::new("x", item.data_type().clone(), true).with_metadata(item.metadata().clone());
+    Fields::from(vec![element, Field::new("n", DataType::Int32, true)])
 }

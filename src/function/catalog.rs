@@ -1,8 +1,6 @@
 //! Functions that answer about things in the catalog: visibility, comments, definitions, sizes, names.
 //!
-//! They look into the [`CatalogFacts`] of the running statement. The `reg…in` and `reg…out`
-//! functions are what casts to and from `regclass` and its like become: inside a statement such a
-//! value is its oid.
+//! They look into the [`CatalogFacts`] of the running statement.
 
 use std::sync::Arc;
 
@@ -11,11 +9,11 @@ use datafusion::common::{Result, ScalarValue};
 
 use super::row::{RowFunction, Values, utf8};
 use super::text::quote_ident;
-use super::{CatalogFacts, RelationName, SessionFacts, oid, types};
+use super::{CatalogFacts, FunctionName, RelationName, SessionFacts, oid};
 use crate::error::Error;
 
 /// Functions that need the facts of the statement about names. The others of this module do not.
-pub const ABOUT_NAMES: [&str; 12] = [
+pub const ABOUT_NAMES: [&str; 10] = [
     "pg_table_is_visible",
     "obj_description",
     "col_description",
@@ -26,8 +24,6 @@ pub const ABOUT_NAMES: [&str; 12] = [
     "regclassout",
     "regnamespacein",
     "regnamespaceout",
-    "pg_get_function_result",
-    "pg_get_function_arguments",
 ];
 
 /// Functions that need the sizes of relations.
@@ -41,7 +37,7 @@ pub(super) fn functions(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
 }
 
 /// A function of the facts and the values of one row.
-fn with<F>(
+pub(super) fn with<F>(
     session: &Arc<SessionFacts>,
     name: &'static str,
     count: std::ops::RangeInclusive<usize>,
@@ -55,15 +51,19 @@ where
     RowFunction::new(name, count, returns, move |values| body(&session, values))
 }
 
-fn or_null(text: Option<impl Into<String>>) -> Result<ScalarValue> {
+pub(super) fn or_null(text: Option<impl Into<String>>) -> Result<ScalarValue> {
     Ok(text.map_or(ScalarValue::Null, utf8))
 }
 
 fn visibility(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
     let table = with(session, "pg_table_is_visible", 1..=1, DataType::Boolean, |session, values| {
         let catalog = session.catalog();
-        let Some(relation) = values.integer(0).and_then(|oid| catalog.relation(oid)) else {
-            return Ok(ScalarValue::Null);
+        let Some(oid) = values.integer(0) else { return Ok(ScalarValue::Null) };
+        let Some(relation) = catalog.relation(oid) else {
+            // An index is found where its table's schema is searched.
+            let table = oid::of_indexed(oid).and_then(|table| catalog.relation(table));
+            return Ok(table
+                .map_or(ScalarValue::Null, |table| session.effective_path().contains(&table.schema).into()));
         };
         let found = catalog.resolve(None, &relation.name, &session.effective_path());
         Ok(found.is_some_and(|found| found.oid == relation.oid).into())
@@ -116,7 +116,7 @@ fn definitions(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
         let catalog = session.catalog();
         or_null(relation(session, &catalog, values)?.and_then(|found| found.view_sql.clone()).map(closed))
     });
-    let function = |name, pick: fn((String, String)) -> String| {
+    let function = |name, pick: fn(FunctionName) -> String| {
         with(session, name, 1..=1, DataType::Utf8, move |session, values| {
             or_null(values.integer(0).and_then(|oid| session.catalog().function(oid)).map(pick))
         })
@@ -124,20 +124,27 @@ fn definitions(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
     let constraint = with(session, "pg_get_constraintdef", 1..=2, DataType::Utf8, |session, values| {
         or_null(values.integer(0).and_then(|oid| session.catalog().constraint(oid)))
     });
+    let index = with(session, "pg_get_indexdef", 1..=3, DataType::Utf8, |session, values| {
+        let index = values.integer(0).and_then(|oid| session.catalog().index(oid));
+        or_null(match values.integer(1).and_then(|column| usize::try_from(column).ok()) {
+            None | Some(0) => index.map(|index| index.definition),
+            Some(column) => index.and_then(|index| index.columns.get(column - 1).cloned()),
+        })
+    });
     let mut all = vec![
         view,
         constraint,
-        function("pg_get_function_result", |(result, _)| result),
-        function("pg_get_function_arguments", |(_, arguments)| arguments),
-        function("pg_get_function_identity_arguments", |(_, arguments)| arguments),
+        index,
+        function("pg_get_functiondef", function_definition),
+        function("pg_get_function_result", |one| one.result),
+        function("pg_get_function_arguments", |one| one.arguments),
+        function("pg_get_function_identity_arguments", |one| one.arguments),
         // The trees of PostgreSQL are text here to begin with.
         RowFunction::new("pg_get_expr", 2..=3, DataType::Utf8, |values| or_null(values.text(0))),
     ];
     // Of things that Lacus does not have: whatever the oid, there is nothing under it.
     let absent = [
         "pg_get_function_sqlbody",
-        "pg_get_functiondef",
-        "pg_get_indexdef",
         "pg_get_partkeydef",
         "pg_get_ruledef",
         "pg_get_serial_sequence",
@@ -150,6 +157,15 @@ fn definitions(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
     all
 }
 
+fn function_definition(one: FunctionName) -> String {
+    let FunctionName { name, result, arguments } = one;
+    let name_in_full = quote_ident(&name);
+    format!(
+        "CREATE OR REPLACE FUNCTION pg_catalog.{name_in_full}({arguments})\n RETURNS {result}\n LANGUAGE internal\n \
+         STABLE PARALLEL SAFE\nAS $function${name}$function$\n"
+    )
+}
+
 /// PostgreSQL ends a view's query with a semicolon; psql prints it as it is.
 fn closed(query: String) -> String {
     format!(" {};", query.trim().trim_end_matches(';'))
@@ -159,6 +175,9 @@ fn sizes(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
     let size = |name| {
         with(session, name, 1..=2, DataType::Int64, |session, values| {
             let catalog = session.catalog();
+            if values.integer(0).is_some_and(|oid| catalog.relation(oid).is_none() && oid::of_indexed(oid).is_some()) {
+                return Ok(0_i64.into());
+            }
             let found = relation(session, &catalog, values)?;
             let bytes = found.and_then(|found| catalog.size_bytes(found.oid));
             Ok(ScalarValue::Int64(bytes.and_then(|bytes| i64::try_from(bytes).ok())))
@@ -196,7 +215,7 @@ fn named_relation<'a>(
 }
 
 /// Looks a written name up: `t`, `schema.t`, `catalog.schema.t` with this database's catalog.
-fn find_relation<'a>(
+pub(super) fn find_relation<'a>(
     session: &SessionFacts,
     catalog: &'a CatalogFacts,
     name: &str,
@@ -231,38 +250,23 @@ pub fn name_parts(name: &str) -> Vec<String> {
 }
 
 fn names(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
-    let text = |name, body: fn(&SessionFacts, i64) -> String| {
-        with(session, name, 1..=1, DataType::Utf8, move |session, values| {
-            or_null(values.integer(0).map(|oid| body(session, oid)))
-        })
-    };
-    let mut all = vec![
-        text("pg_get_userbyid", |session, oid| {
-            role_name(session, oid).unwrap_or_else(|| format!("unknown (OID={oid})"))
-        }),
-        text("regroleout", |session, oid| role_name(session, oid).unwrap_or_else(|| oid.to_string())),
-        text("regtypeout", |_, oid| types::format_type(oid, None)),
-        text("regclassout", relation_text),
-        text("regnamespaceout", |session, oid| match session.catalog().namespace(oid) {
-            Some(namespace) => quote_ident(&namespace.name),
-            None => {
-                if oid == 0 {
-                    "-".to_owned()
-                } else {
-                    oid.to_string()
-                }
-            }
-        }),
-    ];
-    all.extend(inputs(session));
-    all
+    let user = with(session, "pg_get_userbyid", 1..=1, DataType::Utf8, |session, values| {
+        let name = |oid| role_name(session, oid).unwrap_or_else(|| format!("unknown (OID={oid})"));
+        or_null(values.integer(0).map(name))
+    });
+    vec![user.typed("name")]
 }
 
 /// A relation's name as it must be written under the search path of the session.
-fn relation_text(session: &SessionFacts, oid: i64) -> String {
+pub(super) fn relation_text(session: &SessionFacts, oid: i64) -> String {
     let catalog = session.catalog();
     let Some(relation) = catalog.relation(oid) else {
-        return if oid == 0 { "-".to_owned() } else { oid.to_string() };
+        return match catalog.index(oid) {
+            Some(index) if session.effective_path().contains(&index.schema) => quote_ident(&index.name),
+            Some(index) => format!("{}.{}", quote_ident(&index.schema), quote_ident(&index.name)),
+            None if oid == 0 => "-".to_owned(),
+            None => oid.to_string(),
+        };
     };
     let visible = catalog.resolve(None, &relation.name, &session.effective_path());
     match visible.is_some_and(|found| found.oid == oid) {
@@ -271,63 +275,11 @@ fn relation_text(session: &SessionFacts, oid: i64) -> String {
     }
 }
 
-fn role_name(session: &SessionFacts, oid: i64) -> Option<String> {
+pub(super) fn role_name(session: &SessionFacts, oid: i64) -> Option<String> {
     if oid == oid::OWNER {
         return Some(oid::OWNER_NAME.to_owned());
     }
     (oid == oid::of_role(&session.user)).then(|| session.user.clone())
-}
-
-type Lookup = fn(&SessionFacts, &str) -> Option<i64>;
-
-fn inputs(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
-    let kinds: [(&'static str, &'static str, &'static str, Lookup); 4] = [
-        ("regclassin", "to_regclass", "relation", |session, name| {
-            find_relation(session, &session.catalog(), name).map(|relation| relation.oid)
-        }),
-        ("regtypein", "to_regtype", "type", |_, name| types::oid_of(name)),
-        ("regnamespacein", "to_regnamespace", "schema", |session, name| {
-            let name = name_parts(name).pop()?;
-            session.catalog().namespace_named(&name).map(|namespace| namespace.oid)
-        }),
-        ("regrolein", "to_regrole", "role", |session, name| {
-            [oid::OWNER_NAME, &session.user].into_iter().find(|role| *role == name).map(oid::of_role)
-        }),
-    ];
-    let mut all = vec![
-        // A regproc is kept as the function's bare name.
-        RowFunction::new("regprocin", 1..=1, DataType::Utf8, |values| {
-            or_null(values.text(0).and_then(|name| name_parts(&name).pop()))
-        })
-        .alias("to_regproc"),
-    ];
-    for (cast, function, kind, lookup) in kinds {
-        all.push(with(session, cast, 1..=1, DataType::Int64, move |session, values| {
-            match read(session, values, lookup) {
-                Some(oid) => Ok(oid.into()),
-                None => Err(missing(kind, &values.text(0).unwrap_or_default()).into()),
-            }
-        }));
-        all.push(with(session, function, 1..=1, DataType::Int64, move |session, values| {
-            Ok(ScalarValue::Int64(read(session, values, lookup)))
-        }));
-    }
-    all
-}
-
-fn read(session: &SessionFacts, values: &Values<'_>, lookup: Lookup) -> Option<i64> {
-    match values.text(0)?.as_str() {
-        "-" => Some(0),
-        name => values.integer(0).or_else(|| lookup(session, name)),
-    }
-}
-
-fn missing(kind: &str, name: &str) -> Error {
-    match kind {
-        "relation" => Error::TableNotFound(name.to_owned()),
-        "schema" => Error::SchemaNotFound(name.to_owned()),
-        _ => Error::UnknownSetting(format!("{kind} \"{name}\" does not exist")),
-    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,25 @@ pub struct RelationName {
     pub view_sql: Option<String>,
 }
 
+/// An index, as the scan that listed it noted it.
+#[derive(Debug, Clone)]
+pub struct IndexName {
+    pub schema: String,
+    pub name: String,
+    /// The statement that would make it.
+    pub definition: String,
+    /// Its columns, quoted where need be.
+    pub columns: Vec<String>,
+}
+
+/// A function that can be called, with its types as text.
+#[derive(Debug, Clone)]
+pub struct FunctionName {
+    pub name: String,
+    pub result: String,
+    pub arguments: String,
+}
+
 /// What a scan has read about a relation.
 #[derive(Debug, Clone, Default)]
 struct Figures {
@@ -43,8 +62,9 @@ pub struct CatalogFacts {
     by_oid: HashMap<i64, usize>,
     by_name: HashMap<String, Vec<usize>>,
     figures: Mutex<HashMap<i64, Figures>>,
-    functions: Mutex<HashMap<i64, (String, String)>>,
+    functions: Mutex<HashMap<i64, FunctionName>>,
     constraints: Mutex<HashMap<i64, String>>,
+    indexes: Mutex<HashMap<i64, IndexName>>,
     /// Set when the statement asks for sizes, so that a scan of `pg_class` loads them.
     pub sizes_wanted: bool,
 }
@@ -90,14 +110,23 @@ impl CatalogFacts {
         lock(&self.figures).entry(oid).or_default().column_comments = comments;
     }
 
-    /// Keeps the result and the arguments of a function, as `pg_proc` listed it.
-    pub fn note_function(&self, oid: i64, result: String, arguments: String) {
-        lock(&self.functions).insert(oid, (result, arguments));
+    /// Keeps a function, as `pg_proc` lists it.
+    pub fn note_function(&self, oid: i64, function: FunctionName) {
+        lock(&self.functions).insert(oid, function);
     }
 
     /// Keeps the definition of a constraint, as `pg_constraint` listed it.
     pub fn note_constraint(&self, oid: i64, definition: String) {
         lock(&self.constraints).insert(oid, definition);
+    }
+
+    /// Keeps what a scan listed of an index.
+    pub fn note_index(&self, oid: i64, index: IndexName) {
+        lock(&self.indexes).insert(oid, index);
+    }
+
+    pub fn index(&self, oid: i64) -> Option<IndexName> {
+        lock(&self.indexes).get(&oid).cloned()
     }
 
     pub fn constraint(&self, oid: i64) -> Option<String> {
@@ -114,9 +143,15 @@ impl CatalogFacts {
         lock(&self.figures).get(&oid)?.column_comments.get(index)?.clone()
     }
 
-    /// Result and arguments of a function, as text.
-    pub fn function(&self, oid: i64) -> Option<(String, String)> {
+    pub fn function(&self, oid: i64) -> Option<FunctionName> {
         lock(&self.functions).get(&oid).cloned()
+    }
+
+    /// The oids of the functions of a name, with their arguments as text.
+    pub fn functions_named(&self, name: &str) -> Vec<(i64, String)> {
+        let functions = lock(&self.functions);
+        let named = functions.iter().filter(|(_, function)| function.name == name);
+        named.map(|(oid, function)| (*oid, function.arguments.clone())).collect()
     }
 }
 

@@ -14,6 +14,7 @@ mod integer;
 mod interval;
 mod json;
 pub mod oid;
+mod references;
 mod row;
 mod series;
 mod session;
@@ -22,6 +23,7 @@ mod single;
 mod sum;
 mod template;
 mod text;
+pub mod support;
 pub mod types;
 pub mod z_order;
 mod zone;
@@ -34,7 +36,9 @@ use datafusion::prelude::SessionContext;
 
 pub use array::ARRAY_OR_EMPTY;
 pub use catalog::{ABOUT_NAMES, ABOUT_SIZES, name_parts};
-pub use facts::{CatalogFacts, Namespace, RelationName};
+pub use facts::FunctionName;
+pub use references::{ABOUT_FUNCTIONS, reference_input, reference_output};
+pub use facts::{CatalogFacts, IndexName, Namespace, RelationName};
 pub use integer::Arithmetic;
 pub use interval::IntervalOperation;
 pub use session::{SessionFacts, SettingRow, SettingsView};
@@ -76,7 +80,7 @@ pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// Functions that answer about the session with `facts`: who is connected, its settings, its database.
 pub fn session_functions(facts: &Arc<SessionFacts>) -> Vec<Arc<ScalarUDF>> {
-    let rows = [session::functions(facts), catalog::functions(facts)];
+    let rows = [session::functions(facts), catalog::functions(facts), references::functions(facts)];
     let mut all: Vec<Arc<ScalarUDF>> = rows.into_iter().flatten().map(row::RowFunction::into_udf).collect();
     all.extend(template::functions(facts));
     all.push(interval::age(facts));

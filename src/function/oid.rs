@@ -9,6 +9,11 @@ use std::collections::HashSet;
 /// The first oid that PostgreSQL gives to what users make.
 pub const FIRST: i64 = 16_384;
 const END: i64 = 1 << 31;
+/// Relations have oids below this. Those above are the indexes', a block of this length for each place
+/// among the keys of a table, so that an index is known to belong to a table without reading anything.
+const BLOCK: i64 = 1 << 28;
+/// How many keys of one table show as indexes; what more there are, are constraints alone.
+pub const INDEXES_MAX: i64 = END / BLOCK - 1;
 
 /// The role that owns everything, PostgreSQL's bootstrap superuser.
 pub const OWNER: i64 = 10;
@@ -38,6 +43,19 @@ pub fn of_database(name: &str) -> i64 {
     hashed(&["database", name])
 }
 
+/// The oid of the index that shows the key at `place`, counted from 0, of a relation.
+///
+/// None for a key too many.
+pub fn of_index(relation: i64, place: usize) -> Option<i64> {
+    let place = i64::try_from(place).ok().filter(|place| *place < INDEXES_MAX)?;
+    (relation < BLOCK).then_some((place + 1) * BLOCK + relation)
+}
+
+/// The relation that an index belongs to; none for the oid of anything else.
+pub fn of_indexed(index: i64) -> Option<i64> {
+    (index >= BLOCK && index < END).then_some(index % BLOCK)
+}
+
 /// Gives oids to things that share one number space, in the order in which they come.
 ///
 /// Two that hash alike are told apart by their place: the later takes the next free number. The
@@ -49,13 +67,18 @@ pub struct Assignment {
 
 impl Assignment {
     pub fn assign(&mut self, path: &[&str]) -> i64 {
-        self.place(hashed(path))
+        self.place(hashed(path), END)
     }
 
-    fn place(&mut self, wanted: i64) -> i64 {
+    /// The same for a table or view, whose oid leaves room for those of its indexes.
+    pub fn assign_relation(&mut self, path: &[&str]) -> i64 {
+        self.place(FIRST + (hashed(path) - FIRST) % (BLOCK - FIRST), BLOCK)
+    }
+
+    fn place(&mut self, wanted: i64, end: i64) -> i64 {
         let mut oid = wanted;
         while !self.taken.insert(oid) {
-            oid = if oid + 1 == END { FIRST } else { oid + 1 };
+            oid = if oid + 1 == end { FIRST } else { oid + 1 };
         }
         oid
     }
@@ -81,7 +104,18 @@ mod tests {
     fn a_collision_takes_the_next_number() {
         let mut assignment = Assignment::default();
         let given: Vec<i64> =
-            [FIRST, FIRST, FIRST + 1, END - 1, END - 1].map(|oid| assignment.place(oid)).into();
+            [FIRST, FIRST, FIRST + 1, END - 1, END - 1].map(|oid| assignment.place(oid, END)).into();
         assert_eq!(given, [FIRST, FIRST + 1, FIRST + 2, END - 1, FIRST + 3]);
+    }
+
+    #[test]
+    fn an_index_is_known_by_its_relation() {
+        let relation = Assignment::default().assign_relation(&["relation", "lake", "raw", "flights"]);
+        for place in 0..INDEXES_MAX {
+            let index = of_index(relation, place as usize).unwrap();
+            assert!(index < END && of_indexed(index) == Some(relation));
+        }
+        assert_eq!(of_index(relation, INDEXES_MAX as usize), None);
+        assert_eq!(of_indexed(relation), None);
     }
 }

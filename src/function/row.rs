@@ -10,13 +10,15 @@ use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
 };
 
+use super::types::PG_TYPE;
 use crate::error::Error;
 
 type Body = Arc<dyn Fn(&Values<'_>) -> Result<ScalarValue> + Send + Sync>;
@@ -27,6 +29,8 @@ pub(super) struct RowFunction {
     aliases: Vec<String>,
     arguments: RangeInclusive<usize>,
     returns: DataType,
+    /// PostgreSQL's type, where Arrow has none for it.
+    pg_type: Option<&'static str>,
     strict: bool,
     signature: Signature,
     body: Body,
@@ -44,7 +48,14 @@ impl RowFunction {
         F: Fn(&Values<'_>) -> Result<ScalarValue> + Send + Sync + 'static,
     {
         let signature = signature(Volatility::Stable);
-        Self { name, aliases: vec![], arguments, returns, strict: true, signature, body: Arc::new(body) }
+        let body = Arc::new(body);
+        Self { name, aliases: vec![], arguments, returns, pg_type: None, strict: true, signature, body }
+    }
+
+    /// Says which type of PostgreSQL's the result is.
+    pub(super) fn typed(mut self, pg_type: &'static str) -> Self {
+        self.pg_type = Some(pg_type);
+        self
     }
 
     /// Calls the closure for rows with nulls too.
@@ -123,6 +134,12 @@ impl ScalarUDFImpl for RowFunction {
             return Ok(self.returns.clone());
         }
         plan_err!("function {} does not take {} arguments", self.name, types.len())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        let metadata = self.pg_type.map(|name| (PG_TYPE.to_owned(), name.to_owned())).into_iter().collect();
+        Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, true).with_metadata(metadata)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -144,14 +144,14 @@ pub(super) fn functions(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
 fn identity(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
     let named = |name: &'static str, told: fn(&SessionFacts) -> Option<String>| {
         let facts = Arc::clone(facts);
-        RowFunction::new(name, 0..=0, DataType::Utf8, move |_| Ok(ScalarValue::Utf8(told(&facts))))
+        RowFunction::new(name, 0..=0, DataType::Utf8, move |_| Ok(ScalarValue::Utf8(told(&facts)))).typed("name")
     };
     vec![
         named("current_database", |facts| Some(facts.database.clone())).alias("current_catalog"),
         named("current_schema", SessionFacts::current_schema),
         named("current_user", |facts| Some(facts.user.clone())).alias("user").alias("current_role"),
         named("session_user", |facts| Some(facts.user.clone())),
-        named("version", |_| Some(version())),
+        RowFunction::new("version", 0..=0, DataType::Utf8, |_| Ok(utf8(version()))),
         schemas(facts),
     ]
 }
@@ -164,6 +164,7 @@ fn schemas(facts: &Arc<SessionFacts>) -> RowFunction {
         let path: Vec<ScalarValue> = path.into_iter().map(utf8).collect();
         Ok(ScalarValue::List(ScalarValue::new_list(&path, &DataType::Utf8, true)))
     })
+    .typed("_name")
 }
 
 fn server(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
@@ -182,7 +183,7 @@ fn server(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
         RowFunction::new("pg_postmaster_start_time", 0..=0, timestamp.clone(), start),
         RowFunction::new("pg_conf_load_time", 0..=0, timestamp, start),
         RowFunction::new("pg_is_in_recovery", 0..=0, DataType::Boolean, |_| Ok(false.into())),
-        RowFunction::new("pg_my_temp_schema", 0..=0, DataType::Int64, |_| Ok(0_i64.into())),
+        RowFunction::new("pg_my_temp_schema", 0..=0, DataType::Int64, |_| Ok(0_i64.into())).typed("oid"),
         nothing("inet_server_addr", DataType::Utf8),
         nothing("inet_server_port", DataType::Int32),
         nothing("inet_client_addr", DataType::Utf8),

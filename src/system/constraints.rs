@@ -64,7 +64,7 @@ fn constraints(detail: &RelationDetail) -> impl Iterator<Item = Constraint<'_>> 
 }
 
 /// The columns of a key, with their places counted from 1.
-fn columns_of<'a>(key: &Key, detail: &'a RelationDetail) -> Vec<(i64, &'a str)> {
+pub(super) fn columns_of<'a>(key: &Key, detail: &'a RelationDetail) -> Vec<(i64, &'a str)> {
     let columns = || (1_i64..).zip(detail.schema.fields());
     let find = |id: &i32| columns().find(|(_, field)| field_id(field) == Some(*id));
     key.columns.iter().filter_map(find).map(|(place, field)| (place, field.name().as_str())).collect()
@@ -83,6 +83,7 @@ pub(super) const DEFAULTS: PerRelation = PerRelation {
     before: |_, _| {},
     keys: |_, entry| vec![("adrelid", entry.oid.into())],
     ordinal: None,
+    indexes: None,
     reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         for (place, default) in detail.into_iter().flat_map(defaults) {
@@ -101,6 +102,7 @@ pub(super) const CONSTRAINTS: PerRelation = PerRelation {
     before: |_, _| {},
     keys: |_, entry| vec![("conrelid", entry.oid.into()), ("connamespace", entry.namespace.into())],
     ordinal: None,
+    indexes: None,
     reads: |_, _| true,
     rows: |context, listing, entry, detail, rows| {
         let Some(detail) = detail else { return };
@@ -126,7 +128,15 @@ fn push(
         }
         Constraint::Check(check) => (Cell::Null, (&check.sql).into()),
     };
+    let index = match constraint {
+        Constraint::Key(key) => {
+            let place = detail.rules.keys.iter().position(|one| one.name == key.name);
+            place.and_then(|place| oid::of_index(entry.oid, place)).unwrap_or(0)
+        }
+        Constraint::Check(_) => 0,
+    };
     rows.push([
+        ("conindid", index.into()),
         ("oid", oid.into()),
         ("conname", constraint.name().into()),
         ("connamespace", entry.namespace.into()),
@@ -168,6 +178,7 @@ pub(super) const TABLE_CONSTRAINTS: PerRelation = PerRelation {
     before: |_, _| {},
     keys: |listing, entry| of_table(listing, entry).into(),
     ordinal: None,
+    indexes: None,
     reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         for constraint in detail.into_iter().flat_map(constraints) {
@@ -188,6 +199,7 @@ pub(super) const KEY_COLUMNS: PerRelation = PerRelation {
     before: |_, _| {},
     keys: |listing, entry| of_table(listing, entry).into(),
     ordinal: None,
+    indexes: None,
     reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         let Some(detail) = detail else { return };
@@ -211,6 +223,7 @@ pub(super) const CHECK_CONSTRAINTS: PerRelation = PerRelation {
         ]
     },
     ordinal: None,
+    indexes: None,
     reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         for check in detail.into_iter().flat_map(|detail| &detail.rules.checks) {

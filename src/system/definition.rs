@@ -82,7 +82,7 @@ fn arrow_type(pg_type: &str) -> DataType {
         "bool" => DataType::Boolean,
         "int2" => DataType::Int16,
         "int4" => DataType::Int32,
-        "int8" | "oid" | "xid" | "regtype" => DataType::Int64,
+        "int8" | "oid" | "xid" | "regtype" | "regproc" | "regclass" => DataType::Int64,
         "float4" => DataType::Float32,
         "bytea" => DataType::Binary,
         "timestamptz" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),

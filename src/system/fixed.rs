@@ -7,6 +7,8 @@ use crate::function::oid::{self, OWNER, OWNER_NAME};
 use crate::function::types::{self, PgType};
 use crate::runtime::sessions::Activity;
 
+/// `pg_am` of what keys show as.
+pub(super) const AM_BTREE: i64 = 403;
 /// `pg_am` of tables that Lacus writes.
 pub(super) const AM_ICEBERG: i64 = 9001;
 /// `pg_am` of tables that it only reads.
@@ -17,8 +19,8 @@ const TABLESPACE_GLOBAL: i64 = 1664;
 pub(super) const LANGUAGE_INTERNAL: i64 = 12;
 
 pub(super) fn access_methods(_: &Context, rows: &mut Rows) {
-    for (oid, name) in [(AM_ICEBERG, "iceberg"), (AM_FILES, "files")] {
-        rows.push([("oid", oid.into()), ("amname", name.into()), ("amtype", 't'.into())]);
+    for (oid, name, kind) in [(AM_BTREE, "btree", 'i'), (AM_ICEBERG, "iceberg", 't'), (AM_FILES, "files", 't')] {
+        rows.push([("oid", oid.into()), ("amname", name.into()), ("amtype", kind.into())]);
     }
 }
 
@@ -175,16 +177,12 @@ fn base_type(one: &PgType, rows: &mut Rows) {
         ("typispreferred", one.preferred.into()),
         ("typisdefined", true.into()),
         ("typdelim", ','.into()),
-        ("typsubscript", "-".into()),
         ("typelem", one.element.into()),
         ("typarray", one.array.into()),
         ("typinput", one.input.into()),
         ("typoutput", one.output.into()),
         ("typreceive", sibling(one.input, "in", "recv").into()),
         ("typsend", sibling(one.output, "out", "send").into()),
-        ("typmodin", "-".into()),
-        ("typmodout", "-".into()),
-        ("typanalyze", "-".into()),
         ("typalign", one.align.into()),
         ("typstorage", one.storage.into()),
         ("typtypmod", (-1).into()),
@@ -215,8 +213,6 @@ fn array_type(element: &PgType, rows: &mut Rows) {
         ("typoutput", "array_out".into()),
         ("typreceive", "array_recv".into()),
         ("typsend", "array_send".into()),
-        ("typmodin", "-".into()),
-        ("typmodout", "-".into()),
         ("typanalyze", "array_typanalyze".into()),
         ("typalign", align.into()),
         ("typstorage", 'x'.into()),

@@ -92,6 +92,7 @@ pub(super) const COLUMNS: PerRelation = PerRelation {
         ]
     },
     ordinal: Some("ordinal_position"),
+    indexes: None,
     reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| columns(listing, entry, detail, rows),
 };

@@ -70,7 +70,7 @@ impl Listing {
         for (namespace, relation) in
             relations.into_iter().flat_map(|(oid, found)| found.into_iter().map(move |one| (oid, one)))
         {
-            let oid = oids.assign(&["relation", database, &relation.schema, &relation.name]);
+            let oid = oids.assign_relation(&["relation", database, &relation.schema, &relation.name]);
             entries.push(Entry { oid, namespace, relation, definition: None });
         }
         Ok(Self { database: database.to_owned(), namespaces, entries })

@@ -8,6 +8,7 @@
 mod constraints;
 mod definition;
 mod fixed;
+mod indexes;
 mod information;
 mod listing;
 mod procedures;
@@ -23,15 +24,15 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::sql::sqlparser::ast::{DataType, Expr, ObjectName, Statement, Visit, Visitor};
 
 use crate::catalog::Browse;
 use crate::error::Result;
-use crate::function::{ABOUT_NAMES, ABOUT_SIZES, SessionFacts};
+use crate::function::{ABOUT_FUNCTIONS, ABOUT_NAMES, ABOUT_SIZES, SessionFacts};
 
 use listing::Listing;
-use source::Source;
+use source::{Functions, Source};
 
 /// The system schemas that this module serves.
 pub const SCHEMAS: [&str; 2] = ["pg_catalog", "information_schema"];
@@ -80,10 +81,15 @@ pub fn table(
 ///
 /// # Errors
 /// What listing the database raises.
-pub async fn prepare(statement: &Statement, browse: &Arc<dyn Browse>, session: &SessionFacts) -> Result<()> {
+pub async fn prepare(
+    statement: &Statement,
+    browse: &Arc<dyn Browse>,
+    session: &SessionFacts,
+    state: &dyn Session,
+) -> Result<()> {
     let mut needs = Needs::default();
     let _ = statement.visit(&mut needs);
-    if !needs.names && !needs.sizes && !needs.system {
+    if !needs.names && !needs.sizes && !needs.system && !needs.functions {
         return Ok(());
     }
     let listing = Listing::load(browse.as_ref(), &session.database).await?;
@@ -94,6 +100,9 @@ pub async fn prepare(statement: &Statement, browse: &Arc<dyn Browse>, session: &
             facts.note_size(entry.oid, detail.and_then(|detail| detail.size_bytes));
         }
     }
+    if needs.functions {
+        procedures::note(&Functions::of(state), &facts);
+    }
     session.pin(facts);
     Ok(())
 }
@@ -103,6 +112,7 @@ pub async fn prepare(statement: &Statement, browse: &Arc<dyn Browse>, session: &
 struct Needs {
     names: bool,
     sizes: bool,
+    functions: bool,
     /// A system table is read, whose scan notes what it finds.
     system: bool,
     pg_class: bool,
@@ -125,6 +135,7 @@ impl Visitor for Needs {
                 let name = last_part(&function.name);
                 self.names |= NAMES.contains(name.as_str());
                 self.sizes |= ABOUT_SIZES.contains(&name.as_str());
+                self.functions |= ABOUT_FUNCTIONS.contains(&name.as_str());
             }
             Expr::Cast { data_type: DataType::Regclass | DataType::Custom(..), .. } => self.names = true,
             _ => {}

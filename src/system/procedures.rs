@@ -9,9 +9,10 @@ use datafusion::logical_expr::{ReturnFieldArgs, Signature, TypeSignature};
 use super::fixed::LANGUAGE_INTERNAL;
 use super::listing::PG_CATALOG;
 use super::rows::{Cell, Rows};
-use super::source::Context;
+use super::source::{Context, Functions};
 use crate::function::oid::{Assignment, OWNER};
-use crate::function::{ARRAY_OR_EMPTY, FIRST_TWO, ONLY_VALUE, types};
+use crate::function::support::{self, Support};
+use crate::function::{ARRAY_OR_EMPTY, CatalogFacts, FIRST_TWO, FunctionName, ONLY_VALUE, types};
 
 const ANY: i64 = 2276;
 
@@ -39,13 +40,46 @@ impl Procedure {
 }
 
 pub(super) fn rows(context: &Context, rows: &mut Rows) {
-    let mut oids = Assignment::default();
-    for one in procedures(context) {
-        let arguments = one.argument_text();
-        let oid = oids.assign(&["function", &one.name, &arguments]);
-        context.facts.note_function(oid, types::format_type(one.result, None), arguments);
+    support::all().iter().for_each(|one| support_row(one, rows));
+    for (oid, one) in numbered(&context.functions) {
+        note_one(oid, &one, &context.facts);
         push(oid, &one, rows);
     }
+}
+
+/// Tells functions which functions there are.
+pub(super) fn note(functions: &Functions, facts: &CatalogFacts) {
+    numbered(functions).iter().for_each(|(oid, one)| note_one(*oid, one, facts));
+}
+
+fn note_one(oid: i64, one: &Procedure, facts: &CatalogFacts) {
+    let (result, arguments) = (types::format_type(one.result, None), one.argument_text());
+    facts.note_function(oid, FunctionName { name: one.name.clone(), result, arguments });
+}
+
+fn numbered(functions: &Functions) -> Vec<(i64, Procedure)> {
+    let mut oids = Assignment::default();
+    let all = procedures(functions).into_iter();
+    all.map(|one| (oids.assign(&["function", &one.name, &one.argument_text()]), one)).collect()
+}
+
+fn support_row(one: &Support, rows: &mut Rows) {
+    rows.push([
+        ("oid", one.oid.into()),
+        ("proname", one.name.into()),
+        ("pronamespace", PG_CATALOG.into()),
+        ("proowner", OWNER.into()),
+        ("prolang", LANGUAGE_INTERNAL.into()),
+        ("procost", 1.0.into()),
+        ("prokind", 'f'.into()),
+        ("proisstrict", one.strict.into()),
+        ("provolatile", one.volatility.into()),
+        ("proparallel", 's'.into()),
+        ("pronargs", i64::try_from(one.arguments.len()).unwrap_or(i64::MAX).into()),
+        ("prorettype", one.result.into()),
+        ("proargtypes", Cell::Ints(one.arguments.clone())),
+        ("prosrc", one.name.into()),
+    ]);
 }
 
 fn push(oid: i64, one: &Procedure, rows: &mut Rows) {
@@ -57,7 +91,6 @@ fn push(oid: i64, one: &Procedure, rows: &mut Rows) {
         ("prolang", LANGUAGE_INTERNAL.into()),
         ("procost", 1.0.into()),
         ("provariadic", if one.variadic { ANY } else { 0 }.into()),
-        ("prosupport", "-".into()),
         ("prokind", one.kind.into()),
         ("provolatile", 's'.into()),
         ("proparallel", 's'.into()),
@@ -69,9 +102,8 @@ fn push(oid: i64, one: &Procedure, rows: &mut Rows) {
 }
 
 /// Every function by name and arguments, in a fixed order.
-fn procedures(context: &Context) -> Vec<Procedure> {
+fn procedures(functions: &Functions) -> Vec<Procedure> {
     let mut all: BTreeMap<(String, char, String), Procedure> = BTreeMap::new();
-    let functions = &context.functions;
     let mut add =
         |name: &str, kind, signature: &Signature, result: &dyn Fn(&[DataType]) -> Option<DataType>| {
             if INTERNAL.contains(&name) {

@@ -4,6 +4,7 @@ use arrow::datatypes::Field;
 
 use super::constraints;
 use super::fixed::{AM_FILES, AM_ICEBERG};
+use super::indexes;
 use super::listing::{Entry, Listing};
 use super::rows::{Cell, Rows};
 use super::source::{Context, PerRelation};
@@ -21,8 +22,9 @@ pub(super) const CLASSES: PerRelation = PerRelation {
     before: |_, _| {},
     keys: |_, entry| class_key(entry).into(),
     ordinal: None,
+    indexes: Some(indexes::CLASS_KEYS),
     reads: |context, rows| {
-        let figures = ["relpages", "reltuples", "relnatts", "relchecks", "reloptions"];
+        let figures = ["relpages", "reltuples", "relnatts", "relchecks", "relhasindex", "reloptions"];
         context.facts.sizes_wanted || figures.iter().any(|column| rows.wants(column))
     },
     rows: class,
@@ -42,6 +44,9 @@ fn class(context: &Context, _: &Listing, entry: &Entry, detail: Option<&Relation
     if context.facts.sizes_wanted {
         context.facts.note_size(entry.oid, detail.and_then(|detail| detail.size_bytes));
     }
+    if let Some(detail) = detail {
+        indexes::classes(context, entry, detail, rows);
+    }
     let row_count = detail.and_then(|detail| detail.row_count);
     let size_bytes = detail.and_then(|detail| detail.size_bytes);
     let [oid, name, namespace, kind, owner] = class_key(entry);
@@ -55,6 +60,7 @@ fn class(context: &Context, _: &Listing, entry: &Entry, detail: Option<&Relation
         ("relpages", size_bytes.map(pages).into()),
         // As for a table that was never analyzed.
         ("reltuples", row_count.map_or(-1.0, |rows| rows as f32).into()),
+        ("relhasindex", detail.is_some_and(|detail| !detail.rules.keys.is_empty()).into()),
         ("relpersistence", if entry.is_temporary() { 't' } else { 'p' }.into()),
         ("relnatts", detail.map(|detail| detail.schema.fields().len() as i64).into()),
         ("relchecks", detail.map_or(0, |detail| detail.rules.checks.len() as i64).into()),
@@ -96,6 +102,7 @@ pub(super) const ATTRIBUTES: PerRelation = PerRelation {
     before: |_, _| {},
     keys: |_, entry| vec![("attrelid", entry.oid.into())],
     ordinal: Some("attnum"),
+    indexes: Some(indexes::ATTRIBUTE_KEYS),
     reads: |_, _| true,
     rows: attributes,
 };
@@ -112,6 +119,15 @@ fn attributes(
     let defaults: Vec<i64> = detail.into_iter().flat_map(constraints::defaults).map(|(at, _)| at).collect();
     for (number, field) in (1_i64..).zip(fields) {
         attribute(entry.oid, (number, defaults.contains(&number)), field, rows);
+    }
+    for index in detail.into_iter().flat_map(|detail| indexes::of(entry, detail)) {
+        index.note(context, entry);
+        for (number, (place, _)) in (1_i64..).zip(&index.columns) {
+            if let Some(field) = usize::try_from(place - 1).ok().and_then(|at| fields.get(at)) {
+                let field = field.as_ref().clone().with_nullable(true);
+                attribute(index.oid, (number, false), &field, rows);
+            }
+        }
     }
 }
 
@@ -149,6 +165,7 @@ pub(super) const STATISTICS: PerRelation = PerRelation {
         vec![("schemaname", (&entry.relation.schema).into()), ("tablename", (&entry.relation.name).into())]
     },
     ordinal: None,
+    indexes: None,
     reads: |_, _| true,
     rows: |_, _, entry, detail, rows| {
         for (column, known) in detail.iter().flat_map(|detail| &detail.analyzed) {
@@ -186,6 +203,7 @@ pub(super) const DESCRIPTIONS: PerRelation = PerRelation {
     },
     keys: |_, entry| vec![("objoid", entry.oid.into()), ("classoid", PG_CLASS.into())],
     ordinal: Some("objsubid"),
+    indexes: None,
     reads: |_, _| true,
     rows: |_, _, entry, detail, rows| {
         let fields = detail.map(|detail| detail.schema.fields().as_ref()).unwrap_or_default();

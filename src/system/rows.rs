@@ -9,6 +9,8 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_empty_array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::{Result, ScalarValue};
 
+use crate::function::support;
+
 /// A value on its way into a column of whichever type.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
@@ -128,6 +130,7 @@ fn value(field: &Field, cell: &Cell) -> ScalarValue {
         Cell::Bool(value) => Ok(ScalarValue::from(*value)),
         Cell::Int(value) => Ok(ScalarValue::from(*value)),
         Cell::Float(value) => Ok(ScalarValue::from(*value)),
+        Cell::Text(name) if *field.data_type() == DataType::Int64 => Ok(procedure(name).into()),
         Cell::Text(value) => Ok(ScalarValue::from(value.as_str())),
         Cell::Texts(values) => Ok(list(values.iter().map(|value| value.as_str().into()), DataType::Utf8)),
         Cell::Instant(value) => {
@@ -140,6 +143,11 @@ fn value(field: &Field, cell: &Cell) -> ScalarValue {
     plain
         .and_then(|value| value.cast_to(field.data_type()))
         .expect("a cell has a type that its column can take")
+}
+
+/// The oid of a support function by its name, as a `regproc` holds it; 0 for one that does not exist.
+fn procedure(name: &str) -> i64 {
+    support::by_name(name).map_or(0, |found| found.oid)
 }
 
 fn list(values: impl Iterator<Item = ScalarValue>, item: DataType) -> ScalarValue {

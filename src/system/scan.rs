@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -31,9 +31,10 @@ use datafusion::physical_plan::{
 };
 
 use super::definition::Definition;
+use super::indexes;
 use super::listing::{self, Entry, Listing};
 use super::rows::{Cell, Rows};
-use super::source::{self, Context, Functions, PerRelation, Source};
+use super::source::{self, Context, Functions, IndexKeys, PerRelation, Source};
 use crate::catalog::Browse;
 use crate::function::SessionFacts;
 
@@ -60,17 +61,12 @@ impl SystemTable {
     }
 
     fn context(&self, state: &dyn Session) -> Context {
-        let functions = Functions {
-            scalar: state.scalar_functions().values().cloned().collect(),
-            aggregate: state.aggregate_functions().values().cloned().collect(),
-            window: state.window_functions().values().cloned().collect(),
-        };
         Context {
             browse: Arc::clone(&self.browse),
             session: Arc::clone(&self.session),
             facts: self.session.catalog(),
             database: self.database.clone(),
-            functions,
+            functions: Functions::of(state),
         }
     }
 }
@@ -140,8 +136,8 @@ impl SystemScan {
     async fn relation_rows(&self, source: &PerRelation, rows: &mut Rows) -> Result<()> {
         let listing = self.listing().await?;
         (source.before)(&listing, rows);
-        let entries = self.wanted(source, &listing)?;
-        if !(source.reads)(&self.context, rows) {
+        let (entries, indexed) = self.wanted(source, &listing)?;
+        if !(source.reads)(&self.context, rows) && !indexed {
             entries.iter().for_each(|entry| (source.rows)(&self.context, &listing, entry, None, rows));
             return Ok(());
         }
@@ -152,25 +148,53 @@ impl SystemScan {
         Ok(())
     }
 
-    /// The relations of which a row can pass the filters.
-    fn wanted(&self, source: &PerRelation, listing: &Listing) -> Result<Vec<Entry>> {
+    /// The relations of which a row can pass the filters, and whether one may be that of an index.
+    fn wanted(&self, source: &PerRelation, listing: &Listing) -> Result<(Vec<Entry>, bool)> {
         if let Some(ordinal) = source.ordinal {
             let numbers = (1..=COLUMNS_MAX).map(|number| vec![(ordinal, number.into())]).collect();
             if !self.passing(numbers)?.iter().any(|passes| *passes) {
-                return Ok(vec![]);
+                return Ok((vec![], false));
             }
         }
         let keys = listing.entries.iter().map(|entry| (source.keys)(listing, entry)).collect();
-        let passing = self.passing(keys)?.into_iter().zip(&listing.entries);
-        Ok(passing.filter(|(passes, _)| *passes).map(|(_, entry)| entry.clone()).collect())
+        let own = self.passing(keys)?;
+        let indexed = match &source.indexes {
+            Some(keys) => self.with_passing_indexes(keys, listing)?,
+            None => vec![],
+        };
+        let passes = |at: usize| match &source.indexes {
+            Some(keys) if keys.alone => own[at] && indexed[at],
+            Some(_) => own[at] || indexed[at],
+            None => own[at],
+        };
+        let entries = listing.entries.iter().enumerate();
+        let wanted = entries.filter(|(at, _)| passes(*at)).map(|(_, entry)| entry.clone()).collect();
+        Ok((wanted, indexed.contains(&true)))
+    }
+
+    /// Which relations may have an index whose row passes.
+    fn with_passing_indexes(&self, keys: &IndexKeys, listing: &Listing) -> Result<Vec<bool>> {
+        let mut indexed = vec![false; listing.entries.len()];
+        let same = (keys.same)();
+        if !same.is_empty() && self.passing(vec![same])? == [false] {
+            return Ok(indexed);
+        }
+        let (places, oids): (Vec<usize>, Vec<i64>) = (listing.entries.iter().enumerate())
+            .flat_map(|(at, entry)| indexes::candidates(entry).map(move |oid| (at, oid)))
+            .unzip();
+        let schema = Arc::new(self.definition.schema.project(&[self.definition.schema.index_of(keys.oid)?])?);
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(oids))])?;
+        for (at, passes) in places.into_iter().zip(self.filtered(&batch)) {
+            indexed[at] |= passes;
+        }
+        Ok(indexed)
     }
 
     /// Which rows pass those filters that look at nothing but these columns.
     fn passing(&self, keys: Vec<Vec<(&'static str, Cell)>>) -> Result<Vec<bool>> {
-        let mut passing = vec![true; keys.len()];
         let Some(names) = keys.first().map(|key| key.iter().map(|(name, _)| *name).collect::<Vec<_>>())
         else {
-            return Ok(passing);
+            return Ok(vec![]);
         };
         let fields = names.iter().map(|name| self.definition.schema.index_of(name));
         let schema = Arc::new(self.definition.schema.project(&fields.collect::<Result<Vec<_>, _>>()?)?);
@@ -178,13 +202,18 @@ impl SystemScan {
         for key in keys {
             rows.push_all(&key);
         }
-        let batch = rows.finish()?;
+        Ok(self.filtered(&rows.finish()?))
+    }
+
+    /// Which rows of some columns pass.
+    fn filtered(&self, batch: &RecordBatch) -> Vec<bool> {
+        let mut passing = vec![true; batch.num_rows()];
         for filter in &self.filters {
-            if let Some(answer) = answer(filter, &schema, &batch) {
+            if let Some(answer) = answer(filter, &batch.schema(), batch) {
                 passing.iter_mut().zip(answer.iter()).for_each(|(passes, yes)| *passes &= yes == Some(true));
             }
         }
-        Ok(passing)
+        passing
     }
 }
 

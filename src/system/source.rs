@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use datafusion::catalog::Session;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use super::definition::Definition;
 use super::listing::{Entry, Listing};
 use super::rows::{Cell, Rows};
-use super::{constraints, fixed, information, procedures, relations};
+use super::{constraints, fixed, indexes, information, procedures, relations};
 use crate::catalog::{Browse, RelationDetail};
 use crate::function::{CatalogFacts, SessionFacts};
 
@@ -28,6 +29,16 @@ pub(super) struct Functions {
     pub scalar: Vec<Arc<ScalarUDF>>,
     pub aggregate: Vec<Arc<AggregateUDF>>,
     pub window: Vec<Arc<WindowUDF>>,
+}
+
+impl Functions {
+    pub(super) fn of(state: &dyn Session) -> Self {
+        Self {
+            scalar: state.scalar_functions().values().cloned().collect(),
+            aggregate: state.aggregate_functions().values().cloned().collect(),
+            window: state.window_functions().values().cloned().collect(),
+        }
+    }
 }
 
 /// How a table gets its rows.
@@ -51,9 +62,21 @@ pub(super) struct PerRelation {
     pub keys: fn(&Listing, &Entry) -> Vec<(&'static str, Cell)>,
     /// A column that counts the columns of a relation, from 1.
     pub ordinal: Option<&'static str>,
+    /// What is known of the rows of a relation's indexes, where the table has such.
+    pub indexes: Option<IndexKeys>,
     /// Whether these rows need the relations to be read.
     pub reads: fn(&Context, &Rows) -> bool,
     pub rows: fn(&Context, &Listing, &Entry, Option<&RelationDetail>, &mut Rows),
+}
+
+/// What is known of rows about an index before its relation is read.
+pub(super) struct IndexKeys {
+    /// The column that holds the index's oid.
+    pub oid: &'static str,
+    /// Columns that are the same for every index.
+    pub same: fn() -> Vec<(&'static str, Cell)>,
+    /// Whether there are no other rows.
+    pub alone: bool,
 }
 
 /// Where the rows of a system table come from.
@@ -67,6 +90,8 @@ pub(super) fn of(definition: &Definition) -> Source {
         ("pg_catalog", "pg_constraint") => Source::Relations(constraints::CONSTRAINTS),
         ("pg_catalog", "pg_database") => Source::Fixed(fixed::databases),
         ("pg_catalog", "pg_description") => Source::Relations(relations::DESCRIPTIONS),
+        ("pg_catalog", "pg_index") => Source::Relations(indexes::INDEXES),
+        ("pg_catalog", "pg_indexes") => Source::Relations(indexes::INDEX_NAMES),
         ("pg_catalog", "pg_language") => Source::Fixed(fixed::languages),
         ("pg_catalog", "pg_namespace") => Source::Names(relations::namespaces),
         ("pg_catalog", "pg_proc") => Source::Fixed(procedures::rows),

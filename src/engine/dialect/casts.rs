@@ -1,55 +1,27 @@
 //! Casts: PostgreSQL's type names, and the `reg…` types.
 //!
 //! A value of type `regclass` is an oid that prints as a name. DataFusion has no such type, so the
-//! cast becomes a function: `regclassin` gives the oid, `regclassout` the name. A reference is shown
-//! as a name where it is cast to text and where the outermost SELECT returns it.
+//! cast becomes a function: `regclassin` gives the oid, `regclassout` the name.
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Expr, Function, ObjectName, SelectItem,
-    SetExpr, Statement, Value,
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Expr, Function, ObjectName, Value,
 };
 
 use super::build::{call, cast, inner, number, parts, take};
 use crate::function::cast::UUID_IN;
 
 /// The functions of each `reg…` type: from what is cast to the value, and from the value to its text.
-const REFERENCES: [(&str, &str, Option<&str>); 7] = [
-    ("regclass", "regclassin", Some("regclassout")),
-    ("regtype", "regtypein", Some("regtypeout")),
-    ("regnamespace", "regnamespacein", Some("regnamespaceout")),
-    ("regrole", "regrolein", Some("regroleout")),
-    ("regproc", "regprocin", None),
-    ("regprocedure", "regprocin", None),
-    ("regoper", "regprocin", None),
+const REFERENCES: [(&str, &str, &str); 9] = [
+    ("regclass", "regclassin", "regclassout"),
+    ("regtype", "regtypein", "regtypeout"),
+    ("regnamespace", "regnamespacein", "regnamespaceout"),
+    ("regrole", "regrolein", "regroleout"),
+    ("regproc", "regprocin", "regprocout"),
+    ("regprocedure", "regprocedurein", "regprocedureout"),
+    ("regoper", "regoperin", "regoperout"),
+    ("regoperator", "regoperatorin", "regoperatorout"),
+    ("regcollation", "regcollationin", "regcollationout"),
 ];
-
-/// Casts what the outermost SELECT returns as a reference on to text.
-pub(super) fn show_references(statement: &mut Statement) {
-    if let Statement::Query(query) = statement {
-        show_in_body(&mut query.body);
-    }
-}
-
-fn show_in_body(body: &mut SetExpr) {
-    match body {
-        SetExpr::Select(select) => {
-            for item in &mut select.projection {
-                let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
-                    continue;
-                };
-                if matches!(expr, Expr::Cast { data_type, .. } if reference(data_type).is_some()) {
-                    *expr = cast(take(expr), DataType::Text);
-                }
-            }
-        }
-        SetExpr::SetOperation { left, right, .. } => {
-            show_in_body(left);
-            show_in_body(right);
-        }
-        SetExpr::Query(query) => show_in_body(&mut query.body),
-        _ => {}
-    }
-}
 
 /// Rewrites a cast whose inside is rewritten already.
 pub(super) fn rewrite(expr: &mut Expr) {
@@ -72,8 +44,6 @@ pub(super) fn rewrite(expr: &mut Expr) {
         *expr = call(input, vec![take(value)]);
     } else if let Some(output) = output_of(value).filter(|_| is_text(data_type)) {
         *expr = call(output, vec![take(value)]);
-    } else if is_reference(value) && is_named(data_type, "oid") {
-        *expr = take(value);
     } else if let Some(elements) = array_literal(value, data_type) {
         **value = elements;
         *data_type = plain(data_type);
@@ -90,7 +60,7 @@ fn is_uuid(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Uuid) || is_named(data_type, "uuid")
 }
 
-fn reference(data_type: &DataType) -> Option<(&'static str, &'static str, Option<&'static str>)> {
+fn reference(data_type: &DataType) -> Option<(&'static str, &'static str, &'static str)> {
     REFERENCES.into_iter().find(|(name, ..)| is_named(data_type, name))
 }
 
@@ -121,21 +91,21 @@ fn is_text(data_type: &DataType) -> bool {
         || ["text", "varchar", "name"].iter().any(|name| is_named(data_type, name))
 }
 
-fn input_of(value: &Expr) -> Option<&'static (&'static str, &'static str, Option<&'static str>)> {
-    static ALL: [(&str, &str, Option<&str>); 7] = REFERENCES;
+/// The function that prints what `value` reads.
+fn output_of(value: &Expr) -> Option<&'static str> {
     let Expr::Function(Function { name, .. }) = inner(value) else {
         return None;
     };
     let name = parts(name).pop()?;
-    ALL.iter().find(|(_, input, _)| *input == name)
+    REFERENCES.into_iter().find(|(_, input, _)| *input == name).map(|(.., output)| output)
 }
 
-fn output_of(value: &Expr) -> Option<&'static str> {
-    input_of(value).and_then(|(_, _, output)| *output)
-}
-
-fn is_reference(value: &Expr) -> bool {
-    output_of(value).is_some()
+/// The type of a cast as the planner knows it.
+pub fn planned(data_type: &DataType) -> DataType {
+    match reference(data_type) {
+        Some(_) => DataType::BigInt(None),
+        None => plain(data_type),
+    }
 }
 
 /// The type as the planner knows it.
@@ -154,6 +124,11 @@ fn plain(data_type: &DataType) -> DataType {
     }
 }
 
+fn custom(name: &str) -> DataType {
+    let ident = datafusion::sql::sqlparser::ast::Ident::new(name);
+    DataType::Custom(ObjectName::from(vec![ident]), vec![])
+}
+
 fn array_of(item: DataType) -> DataType {
     DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))
 }
@@ -161,12 +136,14 @@ fn array_of(item: DataType) -> DataType {
 fn built_in(name: &str) -> Option<DataType> {
     use datafusion::sql::sqlparser::ast::TimezoneInfo;
     Some(match name {
-        "text" | "name" | "char" | "bpchar" | "varchar" | "json" | "jsonb" | "xml" | "aclitem" | "inet"
+        "text" | "bpchar" | "varchar" | "json" | "jsonb" | "xml" | "aclitem" | "inet"
         | "pg_node_tree" => DataType::Text,
         "bool" | "boolean" => DataType::Boolean,
         "int2" | "smallint" => DataType::SmallInt(None),
         "int4" | "int" | "integer" => DataType::Integer(None),
-        "int8" | "bigint" | "oid" | "xid" | "cid" => DataType::BigInt(None),
+        "int8" | "bigint" => DataType::BigInt(None),
+        // The planner is told of these: their values say what they are.
+        "oid" | "xid" | "cid" | "name" | "char" => custom(name),
         "float4" | "real" => DataType::Real,
         "float8" => DataType::DoublePrecision,
         "numeric" | "decimal" => DataType::Numeric(ExactNumberInfo::None),
@@ -177,11 +154,12 @@ fn built_in(name: &str) -> Option<DataType> {
         "timestamptz" => DataType::Timestamp(Some(6), TimezoneInfo::Tz),
         "interval" => DataType::Interval { fields: None, precision: None },
         "int2vector" => array_of(DataType::SmallInt(None)),
-        "oidvector" => array_of(DataType::BigInt(None)),
+        "oidvector" => array_of(custom("oid")),
         "_text" | "_name" | "_varchar" => array_of(DataType::Text),
         "_int2" => array_of(DataType::SmallInt(None)),
         "_int4" => array_of(DataType::Integer(None)),
-        "_int8" | "_oid" => array_of(DataType::BigInt(None)),
+        "_int8" => array_of(DataType::BigInt(None)),
+        "_oid" => array_of(custom("oid")),
         _ => return None,
     })
 }
@@ -204,7 +182,7 @@ fn array_literal(value: &Expr, data_type: &DataType) -> Option<Expr> {
 }
 
 /// The elements of an array's text; nothing for one that is nested or malformed.
-fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
+pub(super) fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
     let body = text.trim().strip_prefix('{')?.strip_suffix('}')?;
     if body.trim().is_empty() {
         return Some(vec![]);

@@ -1,12 +1,15 @@
 //! Expressions: operators, function names and comparisons with arrays.
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Interval, ObjectName, Select, SelectItem, UnaryOperator, Value, ValueWithSpan,
-    Values, WindowFrameBound, WindowSpec, WindowType,
+    FunctionArguments, Ident, Interval, ObjectName, Query, Select, SelectItem, UnaryOperator, Value, ValueWithSpan,
+    Values, VisitMut, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::build::{call, cast, folded, inner, number, parts, take};
+use super::casts::array_elements;
 use crate::function::{SIMILAR_TO_ESCAPE, TIMEZONE};
 
 /// Schemas of built-in functions, which the planner knows by their bare names.
@@ -242,6 +245,11 @@ fn listed(array: &mut Expr) -> Option<Vec<Expr>> {
     match array {
         Expr::Nested(nested) => listed(nested),
         Expr::Array(array) if !array.elem.is_empty() => Some(std::mem::take(&mut array.elem)),
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => {
+            let elements = array_elements(text).filter(|elements| !elements.is_empty())?;
+            let value = |one: Option<String>| one.map_or(Value::Null, Value::SingleQuotedString);
+            Some(elements.into_iter().map(|one| Expr::value(value(one))).collect())
+        }
         Expr::Cast { expr, data_type: DataType::Array(item), .. } => {
             use datafusion::sql::sqlparser::ast::ArrayElemTypeDef::SquareBracket;
             let SquareBracket(item, None) = item else {
@@ -271,6 +279,7 @@ pub(super) fn expand_series(select: &mut Select) {
         let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
             continue;
         };
+        let _ = VisitMut::visit(expr, &mut Expanded { depth: 0 });
         let Expr::Function(function) = &*expr else {
             continue;
         };
@@ -284,6 +293,35 @@ pub(super) fn expand_series(select: &mut Select) {
             }
             _ => {}
         }
+    }
+}
+
+/// Unnests what `_pg_expandarray` gives, anywhere in a column but in no subquery.
+struct Expanded {
+    depth: usize,
+}
+
+impl VisitorMut for Expanded {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = &*expr
+            && self.depth == 0
+            && parts(&function.name).last().is_some_and(|name| name == "_pg_expandarray")
+        {
+            *expr = call("unnest", vec![take(expr)]);
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -20,13 +20,16 @@ pub(super) struct Scope {
     pub tables: HashMap<String, String>,
     /// Names in FROM whose columns are null in every row.
     pub void: HashSet<String>,
+    /// What stands in FROM.
+    pub factors: Vec<TableFactor>,
     /// No row ever comes out of FROM and WHERE.
     pub empty: bool,
 }
 
 impl Scope {
     pub(super) fn of(select: &Select, ctes: &[String], outer: &[Self]) -> Self {
-        let mut scope = Self { tables: system_tables(&select.from, ctes), ..Self::default() };
+        let factors = factors(&select.from).into_iter().cloned().collect();
+        let mut scope = Self { tables: system_tables(&select.from, ctes), factors, ..Self::default() };
         scope.void =
             select.from.iter().flat_map(|item| &item.joins).filter_map(|join| scope.voided(join)).collect();
         scope.empty = outer.last().is_some_and(|outer| outer.empty)

@@ -283,7 +283,7 @@ fn resolved(mut order_by: OrderByExpr, column: &Expr) -> OrderByExpr {
 }
 
 /// `SELECT` of nothing, to be filled.
-fn empty_query() -> Box<Query> {
+pub(super) fn empty_query() -> Box<Query> {
     use datafusion::sql::sqlparser::ast::SelectFlavor;
     use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
     let select = Select {

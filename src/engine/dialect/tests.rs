@@ -20,7 +20,7 @@ async fn run(lake: &Arc<Lake>, session: &Arc<SessionFacts>, sql: &str) -> Result
     if let Parsed::Statement(statement) = &mut parsed {
         super::rewrite(statement);
         let browse: Arc<dyn Browse> = lake.clone();
-        crate::system::prepare(statement, &browse, session).await?;
+        crate::system::prepare(statement, &browse, session, &state).await?;
     }
     let plan = state.statement_to_plan(parsed).await?;
     let frame = context.execute_logical_plan(plan).await?;

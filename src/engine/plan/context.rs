@@ -17,6 +17,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
+use crate::engine::catalog_types::CatalogTypes;
 use crate::engine::semantics::Semantics;
 use crate::error::Error;
 
@@ -112,7 +113,7 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        None
+        Some(Arc::new(CatalogTypes))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
