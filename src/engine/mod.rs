@@ -6,6 +6,7 @@
 
 pub mod dialect;
 pub mod execute;
+pub mod foreign;
 pub mod operators;
 pub mod parse;
 pub mod plan;
