@@ -64,6 +64,8 @@ pub struct RelationDetail {
     pub schema: SchemaRef,
     /// How the table is partitioned, as SQL writes it: `month`, `days(ts)`, `bucket(16, id)`.
     pub partitioned_by: Vec<String>,
+    /// Iceberg's properties of the table.
+    pub properties: BTreeMap<String, String>,
     /// Row count and bytes, where they are known without reading data.
     pub row_count: Option<u64>,
     pub size_bytes: Option<u64>,

@@ -222,6 +222,7 @@ impl Catalogs {
         Ok(RelationDetail {
             schema,
             partitioned_by: snapshot.partition_columns.clone(),
+            properties: BTreeMap::new(),
             row_count: table
                 .statistics()
                 .and_then(|known| known.num_rows.get_value().map(|rows| *rows as u64)),

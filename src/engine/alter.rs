@@ -7,14 +7,17 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema};
+use datafusion::logical_expr::TableSource;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::sql::sqlparser::ast;
 
 use super::ddl::tolerate;
 use super::execute::{Outcome, Run};
+use super::keys::Added;
+use super::layout;
 use super::parse;
 use super::plan::{FullName, Planner};
-use super::rules::{self, Declared};
+use super::rules::{self, Declared, violated};
 use super::session::{Session, done};
 use super::show::{arrow_type, quoted};
 use super::statement::{AlterAction, AlterTable, Modify, Name, RowAction, Statement, When, WhenClause};
@@ -108,6 +111,8 @@ impl Session {
                 });
                 tolerate(dropped.await, *if_exists, |error| matches!(error, Error::UndefinedObject(_)))
             }
+            AlterAction::Repartition(to) => layout::repartition(planner, full, to).await,
+            AlterAction::SetProperties(written) => layout::set_properties(planner, full, written).await,
             AlterAction::RenameConstraint { from, to } => {
                 change_rules(planner, full, |rules, _| rename_constraint(rules, full, from, to)).await
             }
@@ -124,7 +129,7 @@ impl Session {
         match path {
             [column] if not_null => {
                 if self.has_rows(planner, full, &format!("{} IS NULL", quoted(column)), run).await? {
-                    return Err(Error::NotNullViolation { column: column.clone(), row: None });
+                    return Err(Error::contains_nulls(&full.name, column));
                 }
             }
             _ if not_null => {}
@@ -154,16 +159,13 @@ impl Session {
         declared.add_to(&mut rules, planner, &full.name, &target.columns).await?;
         for check in &rules.checks[checks..] {
             if self.has_rows(planner, full, &format!("NOT ({})", check.sql), run).await? {
-                let (name, table) = (&check.name, &full.name);
-                let message =
-                    format!("check constraint \"{name}\" of relation \"{table}\" is violated by some row");
-                return Err(Error::CheckViolation { message, row: None });
+                return Err(Error::CheckViolation { message: violated(&full.name, &check.name), row: None });
             }
         }
         for key in rules.keys[keys..].iter().filter(|key| key.primary) {
             for column in rules::names_of(&target.columns, &key.columns) {
                 if self.has_rows(planner, full, &format!("{} IS NULL", quoted(column)), run).await? {
-                    return Err(Error::NotNullViolation { column: column.to_owned(), row: None });
+                    return Err(Error::contains_nulls(&full.name, column));
                 }
             }
         }
@@ -171,7 +173,7 @@ impl Session {
             return Ok(());
         }
         transaction.stage(target, Some(Change::SetRules(rules))).await?;
-        self.refuse_duplicate_keys(planner, full, run).await
+        self.refuse_duplicate_keys(planner, full, Added::Anything, run).await
     }
 
     async fn add_column(
@@ -199,7 +201,7 @@ impl Session {
         }
         if !nullable {
             if self.has_rows(planner, full, &format!("{} IS NULL", quoted(&name)), run).await? {
-                return Err(Error::NotNullViolation { column: name, row: None });
+                return Err(Error::contains_nulls(&full.name, &name));
             }
             evolve(planner, full, Evolution::SetRequired { path, required: true }).await?;
         }
@@ -246,11 +248,22 @@ impl Session {
         condition: &str,
         run: &Run,
     ) -> Result<bool> {
-        let query = parsed(&format!("SELECT 1 FROM {} WHERE {condition} LIMIT 1", name_of(full)))?;
+        self.finds(planner, (&name_of(full), Vec::new()), condition, run).await
+    }
+
+    /// Whether a row of a relation, that can be one of these `tables`, passes a condition.
+    pub(super) async fn finds(
+        &self,
+        planner: &Planner,
+        (from, tables): (&str, Vec<(String, Arc<dyn TableSource>)>),
+        condition: &str,
+        run: &Run,
+    ) -> Result<bool> {
+        let query = parsed(&format!("SELECT 1 FROM {from} WHERE {condition} LIMIT 1"))?;
         let planner = self.planner_in(Arc::clone(&planner.transaction)).await?;
         let plan: Arc<dyn ExecutionPlan> = run
             .plan(async move {
-                let plan = planner.query(*query, &[]).await?;
+                let plan = planner.query_with(*query, &[], tables).await?;
                 planner.physical(&plan).await
             })
             .await?;

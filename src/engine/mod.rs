@@ -6,6 +6,7 @@
 
 pub mod dialect;
 pub mod execute;
+pub mod foreign;
 pub mod operators;
 pub mod parse;
 pub mod plan;
@@ -22,7 +23,10 @@ mod ddl;
 mod explain;
 mod export;
 mod frugal;
+mod keys;
+mod layout;
 mod modify;
+mod overwrite;
 mod returning;
 mod rules;
 mod show;

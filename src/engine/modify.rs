@@ -20,6 +20,7 @@ use datafusion::prelude::col;
 use object_store::path::Path;
 
 use super::execute::{Outcome, Run};
+use super::keys::Added;
 use super::plan::{FullName, Planner, bind, parameter_types};
 use super::returning::{MarkedRows, Returned, Returning, written_rows};
 use super::rules::{checked, defaults_of, guard_of};
@@ -93,7 +94,7 @@ impl Session {
         let planner = self.planner_in(Arc::clone(&transaction)).await?;
         if change.is_some() {
             transaction.stage(target, change).await?;
-            self.refuse_duplicate_keys(&planner, &full, run).await?;
+            self.refuse_duplicate_keys(&planner, &full, Added::Files(&new), run).await?;
         }
         let mut returned = None;
         if let Some(returning) = returning_of(modify)? {

@@ -9,6 +9,7 @@ mod alter;
 mod branch;
 mod create;
 mod explain;
+mod layout;
 mod modify;
 mod restore;
 mod session;

@@ -2,29 +2,22 @@
 //!
 //! A default takes the place of a value that is not given; a `CHECK` becomes a column of truth values
 //! behind the rows that are written, which the sink's guard looks at. Keys are declared for those who read
-//! them, and looked after only when they are `ENFORCED`: then the whole table is asked whether a key
-//! comes twice, after the rows are staged and before they are committed.
+//! them, and looked after only when they are `ENFORCED`, as [`keys`](super::keys) does it.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::AsArray;
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
-use datafusion::physical_plan::collect;
 use datafusion::sql::sqlparser::ast::{self, Ident, Query, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::alter::{name_of, parsed};
-use super::execute::Run;
+use super::alter::parsed;
 use super::parse::fold;
-use super::plan::{FullName, Planner};
-use super::session::Session;
-use super::show::quoted;
+use super::plan::Planner;
 use super::write::column_not_found;
 use crate::catalog::transaction::TableTarget;
 use crate::error::{Error, Result};
@@ -336,6 +329,11 @@ pub(super) async fn checked(
     planner.query_with(*query, &[], vec![(ROWS.to_owned(), rows)]).await
 }
 
+/// Says that a row that is there, or was to come, fails a condition.
+pub(super) fn violated(table: &str, check: &str) -> String {
+    format!("check constraint \"{check}\" of relation \"{table}\" is violated by some row")
+}
+
 /// What stands before a write to a table.
 pub(super) fn guard_of(target: &TableTarget) -> Arc<Guard> {
     Arc::new(Guard {
@@ -343,60 +341,4 @@ pub(super) fn guard_of(target: &TableTarget) -> Arc<Guard> {
         columns: Arc::clone(&target.columns),
         checks: target.rules.checks.iter().map(|check| check.name.clone()).collect(),
     })
-}
-
-impl Session {
-    /// Refuses what a transaction has staged if an enforced key comes twice in a table.
-    ///
-    /// # Errors
-    /// [`Error::UniqueViolation`].
-    pub(super) async fn refuse_duplicate_keys(
-        &self,
-        planner: &Planner,
-        full: &FullName,
-        run: &Run,
-    ) -> Result<()> {
-        let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
-        for key in target.rules.enforced() {
-            let names = names_of(&target.columns, &key.columns);
-            if let Some(values) = self.duplicate(planner, full, &names, run).await? {
-                let key_text = format!("({})=({values})", names.join(", "));
-                return Err(Error::UniqueViolation { constraint: key.name.clone(), key: key_text });
-            }
-        }
-        Ok(())
-    }
-
-    /// A key that comes twice, as text. Null is equal to nothing.
-    async fn duplicate(
-        &self,
-        planner: &Planner,
-        full: &FullName,
-        names: &[&str],
-        run: &Run,
-    ) -> Result<Option<String>> {
-        let columns: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-        let known: Vec<String> = columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
-        let (list, known) = (columns.join(", "), known.join(" AND "));
-        let query = parsed(&format!(
-            "SELECT {list} FROM {} WHERE {known} GROUP BY {list} HAVING count(*) > 1 LIMIT 1",
-            name_of(full)
-        ))?;
-        let planner = self.planner_in(Arc::clone(&planner.transaction)).await?;
-        let plan = run
-            .plan(async move {
-                let plan = planner.query(*query, &[]).await?;
-                planner.physical(&plan).await
-            })
-            .await?;
-        run.runtime.queries.admit(&run.guard, super::weight::weight(plan.as_ref())).await?;
-        let context = self.task_context();
-        let batches = run.on_cpu(async move { Ok(collect(plan, context).await?) }).await?;
-        let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };
-        let texts = batch.columns().iter().map(|column| {
-            let text = cast(column, &DataType::Utf8)?;
-            Ok(text.as_string::<i32>().value(0).to_owned())
-        });
-        Ok(Some(texts.collect::<Result<Vec<_>>>()?.join(", ")))
-    }
 }

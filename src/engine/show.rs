@@ -14,6 +14,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
 use super::execute::{Outcome, Rows, Run};
+use super::layout;
 use super::parse;
 use super::plan::{FullName, Planner};
 use super::semantics::Semantics;
@@ -160,6 +161,10 @@ pub async fn create_table(session: &mut Session, request: &Show, run: Run) -> Re
             let mut text = format!("CREATE TABLE {name} (\n{}\n)", lines.join(",\n"));
             if !detail.partitioned_by.is_empty() {
                 text.push_str(&format!("\nPARTITIONED BY ({})", detail.partitioned_by.join(", ")));
+            }
+            let properties = layout::shown(&detail.properties);
+            if !properties.is_empty() {
+                text.push_str(&format!("\nWITH ({})", properties.join(", ")));
             }
             if let Some(comment) = &relation.comment {
                 text.push_str(&format!("\nCOMMENT {}", literal(comment)));

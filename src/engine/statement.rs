@@ -220,6 +220,8 @@ pub struct CreateTable {
     pub constraints: Vec<ast::TableConstraint>,
     /// Whether keys are enforced without saying so themselves.
     pub enforced: bool,
+    /// Properties as they were written, by their names.
+    pub properties: Vec<(String, String)>,
     pub column_names: Vec<String>,
     pub partitioned_by: Vec<PartitionExpr>,
     pub comment: Option<String>,
@@ -281,6 +283,26 @@ pub enum AlterAction {
         from: String,
         to: String,
     },
+    Repartition(Repartition),
+    /// Properties with their new values; those without one are taken away.
+    SetProperties(Vec<(String, Option<String>)>),
+}
+
+/// Another way to partition the rows that are written from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repartition {
+    /// By these alone; by none, the table is not partitioned any more.
+    By(Vec<PartitionExpr>),
+    Add(NamedPartition),
+    Drop(PartitionExpr),
+    Replace(PartitionExpr, NamedPartition),
+}
+
+/// A partition, and what it is called if the statement says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPartition {
+    pub expr: PartitionExpr,
+    pub name: Option<String>,
 }
 
 /// One element of `PARTITIONED BY`: `month`, `days(ts)`, `bucket(16, id)`.

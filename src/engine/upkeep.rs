@@ -25,9 +25,6 @@ use crate::runtime::upkeep::Action;
 
 pub use self::optimize::Figures;
 
-/// A file below this size is small: three quarters of the size at which the next file is begun.
-const SMALL_BYTES: u64 = 192 << 20;
-
 /// What a statement tends.
 #[derive(Debug, Clone)]
 pub enum Upkeep {
@@ -55,8 +52,8 @@ pub struct Optimize {
     /// Only files that can hold a row that passes.
     pub filter: Option<Box<ast::Expr>>,
     pub order: Order,
-    /// Files below this size are put together.
-    pub small_bytes: u64,
+    /// Files below this size are put together; without one, below three quarters of the table's target size.
+    pub small_bytes: Option<u64>,
     /// Small files that a partition must have, and bytes that are rewritten at the most.
     pub files_min: usize,
     pub bytes_max: u64,
@@ -80,7 +77,7 @@ impl Optimize {
             name,
             filter: None,
             order: Order::AsItComes,
-            small_bytes: SMALL_BYTES,
+            small_bytes: None,
             files_min: 2,
             bytes_max: u64::MAX,
             gentle: false,

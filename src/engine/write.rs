@@ -12,6 +12,8 @@ use super::ddl::refuse_system;
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::frugal::Frugal;
+use super::keys::Added;
+use super::layout;
 use super::plan::{Planner, bind, parameter_types, placeholder};
 use super::returning::{Returned, Returning, written_rows};
 use super::rules::{Declared, checked, default_exprs, defaults_of, guard_of};
@@ -23,7 +25,7 @@ use crate::catalog::transaction::{NewTable, TableTarget};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
 use crate::format::iceberg::{Change, Removal, Rules};
-use crate::format::partition::{PartitionField, Transform};
+use crate::format::partition::PartitionField;
 use crate::runtime::queries::Weight;
 use crate::sink::{WriteOptions, guard_plan, run_write, write_plan};
 
@@ -62,7 +64,8 @@ impl Session {
         };
         let partition = partitions(&create.partitioned_by, &schema)?;
         let (comment, on_commit) = (create.comment.clone(), create.on_commit);
-        let table = NewTable { schema, partition, comment, on_commit };
+        let properties = layout::properties(&create.properties)?;
+        let table = NewTable { schema, partition, comment, properties, on_commit };
         let mut made =
             transaction.new_table(&full.catalog, &full.schema, &full.name, table, create.or_replace).await?;
         let mut rules = Rules::default();
@@ -119,8 +122,12 @@ impl Session {
         };
         let planner = self.planner_in(Arc::clone(&transaction)).await?;
         if change.is_some() {
+            let target = match insert.overwrite {
+                true => self.clear_partitions(&transaction, target, &files, run).await?,
+                false => target,
+            };
             transaction.stage(target, change).await?;
-            self.refuse_duplicate_keys(&planner, &full, run).await?;
+            self.refuse_duplicate_keys(&planner, &full, Added::Files(&files), run).await?;
         }
         let mut returned = None;
         if let Some(items) = &insert.returning {
@@ -203,6 +210,12 @@ pub(super) fn write_options(target: &TableTarget, run: &Run) -> WriteOptions {
     let mut options =
         WriteOptions::new(target.location.clone(), target.data.clone(), Arc::clone(&target.columns));
     options.partition.clone_from(&target.partition);
+    if let Some(bytes) = layout::target_file_bytes(&target.properties) {
+        options.file_bytes_target = bytes;
+        // A file ends with a row group, which must not be larger than the file should be.
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        options.row_group_bytes = options.row_group_bytes.min(bytes);
+    }
     options.file_prefix.clone_from(&run.guard.id);
     options
 }
@@ -263,20 +276,13 @@ fn defined_schema(
 }
 
 /// `PARTITIONED BY`, checked against the columns.
-fn partitions(written: &[PartitionExpr], schema: &Schema) -> Result<Vec<PartitionField>> {
+pub(super) fn partitions(written: &[PartitionExpr], schema: &Schema) -> Result<Vec<PartitionField>> {
     let field = |partition: &PartitionExpr| {
         let column = partition.column.as_str();
         let Some((_, found)) = schema.column_with_name(column) else {
             return Err(column_not_found(column, schema));
         };
-        let number = partition.argument.map(|number| number.to_string());
-        let field = match &partition.function {
-            None => PartitionField::new(column, Transform::Identity),
-            Some(function) => {
-                let args: Vec<&str> = number.as_deref().into_iter().chain([column]).collect();
-                Transform::parse_sql(function, &args)?
-            }
-        };
+        let field = partition.field()?;
         field.transform.result_type(found.data_type())?;
         Ok(field)
     };

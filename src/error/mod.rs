@@ -63,8 +63,8 @@ pub enum Error {
     DivisionByZero,
     #[error("{0}")]
     OutOfRange(String),
-    #[error("null value in column \"{column}\" violates not-null constraint")]
-    NotNullViolation { column: String, row: Option<String> },
+    #[error("{message}")]
+    NotNullViolation { message: String, row: Option<String> },
     #[error("{message}")]
     CheckViolation { message: String, row: Option<String> },
     #[error("duplicate key value violates unique constraint \"{constraint}\"")]
@@ -290,6 +290,19 @@ impl Error {
         }
     }
 
+    /// A row that is written has a null where its table takes none.
+    pub fn not_null(table: &str, column: &str, row: Option<String>) -> Self {
+        let message =
+            format!("null value in column \"{column}\" of relation \"{table}\" violates not-null constraint");
+        Self::NotNullViolation { message, row }
+    }
+
+    /// Rows that are there have nulls where their table is to take none.
+    pub fn contains_nulls(table: &str, column: &str) -> Self {
+        let message = format!("column \"{column}\" of relation \"{table}\" contains null values");
+        Self::NotNullViolation { message, row: None }
+    }
+
     /// A whole sentence of what more is known, where there is something.
     pub fn detail(&self) -> Option<String> {
         match self {
@@ -317,7 +330,7 @@ fn already_exists(kind: &str) -> &'static str {
         "catalog" => "42P04",
         "column" => "42701",
         "branch" => "42710",
-        "constraint" => "42710",
+        "constraint" | "partition field" => "42710",
         _ => "42P07",
     }
 }

@@ -41,12 +41,13 @@ pub use self::expire::Expiry;
 pub use self::hint::{hinted_copy, publish_hint};
 pub use self::inspect::Inspection;
 pub use self::metadata::{PartitionSpec, TableMetadata, TableSnapshot};
-pub use self::read::{load, snapshot};
+pub use self::read::{files_of_other_specs, load, snapshot};
 pub use self::references::References;
 pub use self::rules::{Check, Key, Rules};
 pub use self::schema::{Field, Nested, Primitive, Schema, Type};
 pub use self::stage::{
-    Change, Definition, Evolution, Exchange, Place, Removal, Staged, ensure_rebasable, stage,
+    Change, Definition, Evolution, Exchange, Place, Removal, Staged, added, as_written, ensure_rebasable,
+    stage,
 };
 pub use self::updates::{NewIcebergTable, Requirement, Update, apply_updates, begin as begin_table, verify};
 

@@ -50,7 +50,7 @@ impl Guard {
                 && let Some(row) = first_null(column)
             {
                 let row = Some(self.shown(batch, row)?);
-                return Err(Error::NotNullViolation { column: field.name().clone(), row });
+                return Err(Error::not_null(&self.table, field.name(), row));
             }
         }
         for (truth, name) in batch.columns().iter().skip(width).zip(&self.checks) {

@@ -85,7 +85,10 @@ impl Conform {
             .map(|(column, field)| {
                 let column = cast_strictly(column, field.data_type())?;
                 if !field.is_nullable() && column.logical_null_count() > 0 {
-                    return Err(Error::NotNullViolation { column: field.name().clone(), row: None });
+                    // Statements name the table before; see the guard.
+                    let message =
+                        format!("null value in column \"{}\" violates not-null constraint", field.name());
+                    return Err(Error::NotNullViolation { message, row: None });
                 }
                 Ok(column)
             })

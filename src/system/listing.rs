@@ -166,6 +166,7 @@ fn built_in(schema: &SchemaRef) -> RelationDetail {
     RelationDetail {
         schema: Arc::clone(schema),
         partitioned_by: vec![],
+        properties: std::collections::BTreeMap::new(),
         row_count: None,
         size_bytes: None,
         location: None,

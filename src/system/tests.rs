@@ -99,6 +99,7 @@ impl Browse for Lake {
         Ok(RelationDetail {
             schema: columns(&relation.name),
             partitioned_by: if relation.name == "flights" { vec!["year".to_owned()] } else { vec![] },
+            properties: BTreeMap::new(),
             row_count: (!view).then_some(336_776),
             size_bytes: (!view).then_some(20_000_000),
             location: (!view).then(|| format!("file:///lake/{}/", relation.name)),

@@ -40,3 +40,26 @@ async fn files_and_row_groups_are_skipped_on_evolved_tables() {
     let plan = explain("SELECT number FROM evo.t WHERE extra = 'x'").await;
     assert!(plan.contains("Rows: 1000"), "{plan}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_every_partitioning_are_skipped() {
+    let catalogs = Catalogs::on_disk();
+    let daemon = Setup::default().serve(catalogs.path());
+    let client = daemon.connect("lake").await;
+    let days = "SELECT n AS id, DATE '2026-01-01' + n::int AS day FROM generate_series(0, 119) AS g(n)";
+    for sql in [
+        "CREATE SCHEMA evo",
+        &format!("CREATE TABLE evo.t PARTITIONED BY (month(day)) AS {days}"),
+        "ALTER TABLE evo.t SET PARTITIONED BY (truncate(10, id))",
+        &format!("INSERT INTO evo.t {days}"),
+        "ALTER TABLE evo.t SET PARTITIONED BY ()",
+        &format!("INSERT INTO evo.t {days}"),
+    ] {
+        rows(&client, sql).await;
+    }
+    let lines = rows(&client, "EXPLAIN ANALYZE SELECT id FROM evo.t WHERE day = '2026-03-01'").await;
+    let plan = lines.into_iter().flatten().flatten().collect::<Vec<_>>().join("\n");
+    // Of four months, twelve tens and one file for all: one of each is read.
+    assert_eq!(metric(&plan, "files_pruned_at_planning"), "14", "{plan}");
+    assert!(plan.contains("Rows: 3"), "{plan}");
+}

@@ -1,5 +1,6 @@
-//! Random histories of a table whose columns come, go, change their names, places and types while rows are
-//! written: what Lacus and PyIceberg read is what a model in this test holds.
+//! Random histories of a table whose columns come, go, change their names, places and types, and whose
+//! partitions change, while rows are written: what Lacus and PyIceberg read is what a model in this test
+//! holds.
 //!
 //! `LACUS_TEST_HISTORIES` says how many (12 by default).
 
@@ -28,6 +29,16 @@ struct Column {
     name: String,
     kind: Kind,
     wide: bool,
+    /// Whether files are, or were, partitioned by it: it can neither go nor become wider then.
+    partitions: bool,
+}
+
+/// By what rows are partitioned: a column, by the place that it has now, and how.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum How {
+    Identity,
+    Bucket(u32),
+    Truncate(i64),
 }
 
 impl Column {
@@ -63,12 +74,16 @@ struct Model {
     columns: Vec<Column>,
     rows: Vec<Vec<Option<String>>>,
     next_key: i64,
+    spec: Vec<(String, How)>,
+    /// Names that partitions have had, which no other column may get.
+    taken: Vec<String>,
 }
 
 impl Model {
     fn new(table: String) -> Self {
-        let key = Column { name: "k".to_owned(), kind: Kind::Whole, wide: false };
-        Self { table, columns: vec![key], rows: Vec::new(), next_key: 1 }
+        let key = Column { name: "k".to_owned(), kind: Kind::Whole, wide: false, partitions: false };
+        let (rows, spec, taken) = (Vec::new(), Vec::new(), Vec::new());
+        Self { table, columns: vec![key], rows, next_key: 1, spec, taken }
     }
 
     fn key(&self) -> usize {
@@ -82,7 +97,10 @@ impl Model {
     }
 
     fn free_name(&self, random: &mut StdRng) -> Option<String> {
-        let is_free = |name: &&&str| self.columns.iter().all(|column| column.name != **name);
+        let is_free = |name: &&&str| {
+            let is_partition = self.taken.iter().any(|taken| taken == **name);
+            !is_partition && self.columns.iter().all(|column| column.name != **name)
+        };
         let free: Vec<&&str> = NAMES.iter().filter(is_free).collect();
         (!free.is_empty()).then(|| (*free[random.random_range(0..free.len())]).to_owned())
     }
@@ -95,7 +113,7 @@ impl Model {
     /// Does one random thing, and returns the SQL for it; none where it does not fit.
     fn step(&mut self, random: &mut StdRng) -> Option<String> {
         let table = self.table.clone();
-        match random.random_range(0..12) {
+        match random.random_range(0..16) {
             0..=3 => Some(self.insert(random)),
             4 | 5 => {
                 let at = self.any_column(random)?;
@@ -117,7 +135,7 @@ impl Model {
             }
             7 | 8 => self.add(random),
             9 => {
-                let at = self.any_column(random)?;
+                let at = self.any_column(random).filter(|at| !self.columns[*at].partitions)?;
                 let name = self.columns.remove(at).name;
                 self.rows.iter_mut().for_each(|row| drop(row.remove(at)));
                 Some(format!("ALTER TABLE {table} DROP COLUMN {name}"))
@@ -125,10 +143,72 @@ impl Model {
             10 => {
                 let (at, to) = (self.any_column(random)?, self.free_name(random)?);
                 let from = std::mem::replace(&mut self.columns[at].name, to.clone());
+                self.spec
+                    .iter_mut()
+                    .filter(|(name, _)| *name == from)
+                    .for_each(|(name, _)| name.clone_from(&to));
                 Some(format!("ALTER TABLE {table} RENAME COLUMN {from} TO {to}"))
             }
-            _ => self.widen_or_move(random),
+            11 => self.widen_or_move(random),
+            12 => Some(format!("OPTIMIZE {table}")),
+            13 => self.overwrite(random),
+            _ => Some(self.repartition(random)),
         }
+    }
+
+    fn repartition(&mut self, random: &mut StdRng) -> String {
+        self.spec.clear();
+        let mut written = Vec::new();
+        for _ in 0..random.random_range(0..3) {
+            let at = random.random_range(0..self.columns.len());
+            let Column { name, kind, .. } = self.columns[at].clone();
+            if self.spec.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            let (how, text) = match random.random_range(0..3) {
+                0 if kind != Kind::Fraction => (How::Bucket(4), format!("bucket(4, {name})")),
+                1 if kind == Kind::Whole => (How::Truncate(10), format!("truncate(10, {name})")),
+                1 if kind == Kind::Text => (How::Truncate(2), format!("truncate(2, {name})")),
+                _ => (How::Identity, name.clone()),
+            };
+            self.columns[at].partitions = true;
+            self.taken.push(name.clone());
+            self.spec.push((name, how));
+            written.push(text);
+        }
+        format!("ALTER TABLE {} SET PARTITIONED BY ({})", self.table, written.join(", "))
+    }
+
+    /// The partition of a row; none where it takes a hash to know it.
+    fn partition_of(&self, row: &[Option<String>]) -> Option<Vec<Option<String>>> {
+        let value = |(name, how): &(String, How)| {
+            let at = self.columns.iter().position(|column| column.name == *name)?;
+            let Some(value) = &row[at] else { return Some(None) };
+            match (how, self.columns[at].kind) {
+                (How::Identity, _) => Some(Some(value.clone())),
+                (How::Bucket(_), _) => None,
+                (How::Truncate(width), Kind::Whole) => {
+                    let number: i64 = value.parse().unwrap();
+                    Some(Some((number - number.rem_euclid(*width)).to_string()))
+                }
+                (How::Truncate(width), _) => Some(Some(value.chars().take(*width as usize).collect())),
+            }
+        };
+        self.spec.iter().map(value).collect()
+    }
+
+    fn overwrite(&mut self, random: &mut StdRng) -> Option<String> {
+        let mut after = self.clone();
+        after.rows.clear();
+        let insert = after.insert(random);
+        let new = after.rows.iter().map(|row| self.partition_of(row)).collect::<Option<Vec<_>>>()?;
+        for row in &self.rows {
+            if !new.contains(&self.partition_of(row)?) {
+                after.rows.push(row.clone());
+            }
+        }
+        *self = after;
+        Some(insert.replacen("INSERT INTO", "INSERT OVERWRITE", 1))
     }
 
     fn insert(&mut self, random: &mut StdRng) -> String {
@@ -146,7 +226,8 @@ impl Model {
     fn add(&mut self, random: &mut StdRng) -> Option<String> {
         let name = self.free_name(random)?;
         let kind = [Kind::Whole, Kind::Fraction, Kind::Text][random.random_range(0..3)];
-        let column = Column { name: name.clone(), kind, wide: random.random_range(0..4) == 0 };
+        let wide = random.random_range(0..4) == 0;
+        let column = Column { name: name.clone(), kind, wide, partitions: false };
         let default = if random.random_range(0..4) == 0 { column.value(random) } else { None };
         let at = random.random_range(0..=self.columns.len());
         let place = match at {
@@ -164,7 +245,8 @@ impl Model {
     fn widen_or_move(&mut self, random: &mut StdRng) -> Option<String> {
         let at = random.random_range(0..self.columns.len());
         let name = self.columns[at].name.clone();
-        if random.random_range(0..2) == 0 && self.columns[at].kind != Kind::Text {
+        let may_widen = self.columns[at].kind != Kind::Text && !self.columns[at].partitions;
+        if random.random_range(0..2) == 0 && may_widen {
             self.columns[at].wide = true;
             let to = self.columns[at].sql_type();
             return Some(format!("ALTER TABLE {} ALTER COLUMN {name} TYPE {to}", self.table));

@@ -107,6 +107,9 @@ async fn sql_reads_what_pyiceberg_wrote() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_refused() {
     let (catalogs, daemon) = with_tables().await;
+    let sql = daemon.connect("lake").await;
+    rows(&sql, "CREATE TABLE mart.strict (n bigint NOT NULL)").await;
+    rows(&sql, "INSERT INTO mart.strict VALUES (1)").await;
     let before = versions(&catalogs);
     let Some(told) = client(&daemon, &["refused"]) else { return };
     for (what, told_of) in [
@@ -119,14 +122,68 @@ async fn what_cannot_be_read_is_refused() {
         ("other table", "lies outside of the table's folder"),
         ("row count", "has 10 rows, and its manifest says 1000"),
         ("absent file", "none.parquet"),
-        ("column", "UnsupportedOperationException: other columns for a table that has rows"),
+        (
+            "column",
+            "UnsupportedOperationException: column \"more\" is NOT NULL, and rows that are there lack it",
+        ),
+        ("nulls", "null value in column \"n\""),
+        ("no ids", "gives column \"n\" no field id"),
         ("stale", "CommitFailedException"),
     ] {
         assert!(told[what].as_str().unwrap().contains(told_of), "{what}: {}", told[what]);
     }
     assert_eq!(versions(&catalogs), before + 1, "of all these, one append was committed");
-    let sql = daemon.connect("lake").await;
     assert_eq!(number(&sql, "SELECT sum(n) FROM mart.marks").await, 155);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pyiceberg_changes_columns_and_partitions_of_a_table_with_rows() {
+    let (_catalogs, daemon) = with_tables().await;
+    let sql = daemon.connect("lake").await;
+    for made in [
+        "CREATE TABLE mart.grown (id int, name text, at timestamp, spare int DEFAULT 7, UNIQUE (name))",
+        "INSERT INTO mart.grown VALUES (1, 'one', '2026-01-01', 1), (2, 'two', '2026-02-01', 2)",
+    ] {
+        rows(&sql, made).await;
+    }
+    let Some(seen) = client(&daemon, &["evolve"]) else { return };
+    let all = "SELECT extract(month FROM at)::int AS month, id, label, more FROM mart.grown ORDER BY id";
+    let wanted =
+        [["1", "1", "one", ""], ["2", "2", "two", ""], ["3", "3", "three", "300"], ["4", "4", "four", "400"]];
+    let text = async |query: &str| {
+        let rows = rows(&sql, query).await.into_iter();
+        rows.map(|row| row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    assert_eq!(text(all).await, wanted);
+    assert_eq!(seen["rows"].as_array().unwrap().len(), 4, "{seen}");
+    for (what, told) in
+        [("required", "cannot be made NOT NULL"), ("source", "shard"), ("key", "grown_name_key")]
+    {
+        assert!(seen["told"][what].as_str().unwrap().contains(told), "{what}: {}", seen["told"]);
+    }
+    // And on, in SQL: under the partitions that the guest left, and read by the guest's own columns.
+    rows(&sql, "UPDATE mart.grown SET more = 1 WHERE label IN ('one', 'three')").await;
+    rows(&sql, "INSERT INTO mart.grown (id, label) VALUES (5, 'five')").await;
+    assert_eq!(text("SELECT sum(more), count(*) FROM mart.grown").await, [["402", "5"]]);
+    let specs =
+        "SELECT count(DISTINCT spec_id) FROM mart.\"grown$files\" WHERE partition['shard'] IS NOT NULL";
+    assert_eq!(number(&sql, specs).await, 1);
+    assert_eq!(code(&sql, "SELECT spare FROM mart.grown").await, "42703");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_client_hold_what_the_table_asks() {
+    let (_catalogs, daemon) = with_tables().await;
+    let sql = daemon.connect("lake").await;
+    rows(&sql, "CREATE TABLE mart.ruled (n bigint CHECK (n > 0), CONSTRAINT one UNIQUE (n) ENFORCED)").await;
+    rows(&sql, "INSERT INTO mart.ruled VALUES (1), (2)").await;
+    let Some(told) = client(&daemon, &["ruled"]) else { return };
+    for (at, wanted) in
+        ["allowed", "ruled_n_check", "violates unique constraint", "allowed"].into_iter().enumerate()
+    {
+        assert!(told[at].as_str().unwrap().contains(wanted), "{at}: {told}");
+    }
+    assert_eq!(number(&sql, "SELECT sum(n) FROM mart.ruled").await, 83);
 }
 
 #[tokio::test(flavor = "multi_thread")]

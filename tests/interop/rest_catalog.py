@@ -6,15 +6,17 @@ and pyarrow, and for DuckDB duckdb with its extensions iceberg, avro and httpfs 
 """
 
 import json
+import os
 import sys
 import threading
 import uuid
+from datetime import datetime
 
 import pyarrow
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
-from pyiceberg.transforms import IdentityTransform
+from pyiceberg.transforms import BucketTransform, IdentityTransform
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.types import IntegerType, LongType, NestedField, StringType
 
@@ -101,13 +103,81 @@ def refused(url):
     attempt("row count", lambda: snapshot_of(table, entry(table, rows=1000)))
     attempt("absent file", lambda: snapshot_of(table, entry(table, path=f"{table.location()}/data/none.parquet")))
     attempt("column", lambda: add_column(lake.load_table("mart.marks")))
+    strict = lake.load_table("mart.strict")
+    attempt("nulls", lambda: snapshot_of(strict, by_hand(strict, "nulls", [1, None], 1)))
+    attempt("no ids", lambda: snapshot_of(table, by_hand(table, "bare", [1], None)))
     attempt("stale", lambda: stale(lake))
     return told
 
 
 def add_column(table):
+    with table.update_schema(allow_incompatible_changes=True) as update:
+        update.add_column("more", LongType(), required=True)
+
+
+def evolve(url):
+    """Changes columns and partitions of a table that has rows, and goes on writing to it."""
+    lake = catalog(url)
+    table = lake.load_table("mart.grown")
     with table.update_schema() as update:
         update.add_column("more", LongType())
+        update.rename_column("name", "label")
+        update.update_column("id", field_type=LongType())
+        update.delete_column("spare")
+        update.move_first("at")
+    with table.update_spec() as update:
+        update.add_field("id", IdentityTransform(), "id")
+    append(table, 3, "three")
+    append(table, 4, "four")
+    with table.update_spec() as update:
+        update.remove_field("id")
+        update.add_field("id", BucketTransform(4), "shard")
+    told = {}
+
+    def attempt(name, change):
+        try:
+            with lake.load_table("mart.grown").update_schema(allow_incompatible_changes=True) as update:
+                change(update)
+            told[name] = "allowed"
+        except Exception as error:
+            told[name] = f"{type(error).__name__}: {error}"
+
+    attempt("required", lambda update: update.update_column("more", required=True))
+    attempt("source", lambda update: update.delete_column("id"))
+    attempt("key", lambda update: update.delete_column("label"))
+    return {"rows": rows(lake.load_table("mart.grown")), "told": told}
+
+
+def append(table, number, label):
+    schema = pyarrow.schema(
+        [("at", pyarrow.timestamp("us")), ("id", pyarrow.int64()), ("label", pyarrow.string()), ("more", pyarrow.int64())]
+    )
+    row = {"at": datetime(2026, number, 1), "id": number, "label": label, "more": number * 100}
+    table.append(pyarrow.Table.from_pylist([row], schema=schema))
+
+
+def ruled(url):
+    """Appends to a table whose rows must be positive, and whose keys are its own."""
+    told = []
+    for values in ([10, 20], [30, -1], [40, 10], [50]):
+        try:
+            catalog(url).load_table("mart.ruled").append(numbers(*values))
+            told.append("allowed")
+        except Exception as error:
+            told.append(f"{type(error).__name__}: {error}")
+    return told
+
+
+def by_hand(table, name, values, field_id):
+    """A file of one column that no writer of Iceberg would make, in the table's folder."""
+    from pyarrow import parquet
+
+    metadata = {"PARQUET:field_id": str(field_id)} if field_id else None
+    field = pyarrow.field("n", pyarrow.int64(), metadata=metadata)
+    path = f"{table.location()}/data/{name}.parquet"
+    made = path.removeprefix("file://")
+    parquet.write_table(pyarrow.table([pyarrow.array(values, pyarrow.int64())], schema=pyarrow.schema([field])), made)
+    return entry(table, path=path, rows=len(values), size=os.path.getsize(made))
 
 
 def stale(lake):
@@ -120,7 +190,7 @@ def stale(lake):
     lake.commit_table(other, (AssertRefSnapshotId(ref="main", snapshot_id=seen),), (SetPropertiesUpdate(updates={"x": "y"}),))
 
 
-def entry(table, content=0, path=None, rows=None):
+def entry(table, content=0, path=None, rows=None, size=None):
     """A data file of the table, described otherwise than it is."""
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.typedef import Record
@@ -132,7 +202,7 @@ def entry(table, content=0, path=None, rows=None):
         file_format=FileFormat.PARQUET,
         partition=Record(),
         record_count=rows or known.record_count,
-        file_size_in_bytes=known.file_size_in_bytes,
+        file_size_in_bytes=size or known.file_size_in_bytes,
     )
 
 
@@ -208,5 +278,5 @@ def duckdb(url):
 
 
 if __name__ == "__main__":
-    step = {"read": read, "write": write, "refused": refused, "race": race, "login": login, "duckdb": duckdb}
+    step = {"read": read, "write": write, "refused": refused, "race": race, "login": login, "duckdb": duckdb, "evolve": evolve, "ruled": ruled}
     print(json.dumps(step[sys.argv[2]](sys.argv[1], *sys.argv[3:]), default=str))

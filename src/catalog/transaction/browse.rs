@@ -121,6 +121,7 @@ impl Transaction {
                 return Ok(RelationDetail {
                     schema: Arc::new(schema),
                     partitioned_by: Vec::new(),
+                    properties: BTreeMap::new(),
                     row_count: None,
                     size_bytes: None,
                     location: None,
@@ -135,6 +136,7 @@ impl Transaction {
         Ok(RelationDetail {
             schema: crate::format::iceberg::arrow_schema(&metadata),
             partitioned_by: metadata.partition_fields().iter().map(written).collect(),
+            properties: metadata.properties.clone(),
             row_count: metadata.row_count(),
             size_bytes: metadata.size_bytes(),
             location: Some(format!("{}{}", view.lake.location.url, record.directory)),
@@ -166,6 +168,7 @@ fn generated(table: &dyn TableProvider) -> RelationDetail {
     RelationDetail {
         schema: table.schema(),
         partitioned_by: Vec::new(),
+        properties: BTreeMap::new(),
         row_count: rows.map(|rows| rows as u64),
         size_bytes: None,
         location: None,

@@ -1,6 +1,6 @@
 //! Changes: what DDL and writes do to a transaction's overlay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -21,6 +21,7 @@ pub struct NewTable {
     pub schema: SchemaRef,
     pub partition: Vec<PartitionField>,
     pub comment: Option<String>,
+    pub properties: BTreeMap<String, String>,
     /// Of a temporary table.
     pub on_commit: OnCommit,
 }
@@ -37,6 +38,7 @@ pub struct TableTarget {
     /// The columns of its files, with field ids.
     pub columns: SchemaRef,
     pub partition: Vec<PartitionField>,
+    pub properties: BTreeMap<String, String>,
     /// Defaults and constraints; those of a new table are given before it is staged.
     pub rules: Rules,
     record: TableRecord,
@@ -136,7 +138,7 @@ impl Transaction {
         let create = Change::Create(Definition {
             schema: table.schema,
             partition: table.partition.clone(),
-            properties: BTreeMap::new(),
+            properties: table.properties.clone(),
             comment: table.comment,
         });
         self.keep(view)?;
@@ -148,6 +150,7 @@ impl Transaction {
             data: directory.join("data"),
             columns,
             partition: table.partition,
+            properties: table.properties,
             rules: Rules::default(),
             record,
             create: Some(Box::new(create)),
@@ -182,6 +185,7 @@ impl Transaction {
             data: location.child(&record.directory).join("data"),
             columns: iceberg::arrow_schema(&metadata),
             partition: metadata.partition_fields(),
+            properties: metadata.properties.clone(),
             rules: metadata.rules()?,
             location,
             record,
@@ -244,6 +248,15 @@ impl Transaction {
     pub async fn metadata_of(&self, target: &TableTarget) -> Result<Arc<TableMetadata>> {
         let view = self.writable(&target.catalog, &target.schema).await?;
         self.metadata(&view, &target.record).await
+    }
+
+    /// The paths of a table's files that are partitioned in another way than new ones.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn files_of_other_specs(&self, target: &TableTarget) -> Result<HashSet<Path>> {
+        let metadata = self.metadata_of(target).await?;
+        iceberg::files_of_other_specs(&target.location, &metadata).await
     }
 
     /// Lets a table's snapshots go that are no longer kept; returns how many.

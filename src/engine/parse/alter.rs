@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::super::statement::{AlterAction, AlterTable, Name, RelationWord, Statement};
+use super::super::statement::{AlterAction, AlterTable, Name, RelationWord, Repartition, Statement};
 use super::{Source, fold, from_parser, name_of, parts_of};
 use crate::error::{Error, Result};
 use crate::format::iceberg::Place;
@@ -52,6 +52,12 @@ impl Source<'_> {
     fn alter_action(&mut self) -> Result<AlterAction> {
         let word = self.word()?;
         match word.as_str() {
+            "add" if self.partition_field() => Ok(AlterAction::Repartition(self.added_partition()?)),
+            "drop" if self.partition_field() => {
+                Ok(AlterAction::Repartition(Repartition::Drop(self.partition()?)))
+            }
+            "replace" if self.partition_field() => Ok(AlterAction::Repartition(self.replaced_partition()?)),
+            "set" | "reset" | "unset" => self.set_of_table(&word),
             "add" => self.add_column(),
             "drop" if self.parser.parse_keyword(Keyword::CONSTRAINT) => {
                 let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);

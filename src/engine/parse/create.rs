@@ -57,6 +57,7 @@ impl Source<'_> {
             columns: Vec::new(),
             constraints: Vec::new(),
             enforced: false,
+            properties: Vec::new(),
             column_names: Vec::new(),
             partitioned_by: Vec::new(),
             comment: None,
@@ -94,17 +95,21 @@ impl Source<'_> {
         Ok(Statement::CreateTable(Box::new(create)))
     }
 
-    /// `WITH (enforced = true)`: the table's keys are.
+    /// `WITH (enforced = true)`: the table's keys are. Other options are properties.
     fn table_options(&mut self, create: &mut CreateTable) -> Result<()> {
         self.parser.expect_token(&Token::LParen).map_err(from_parser)?;
         loop {
-            let option = self.word()?;
+            let option = self.property_name()?;
             self.skip_token(&Token::Eq);
-            let value = self.value()?.to_lowercase();
-            match (option.as_str(), value.as_str()) {
-                ("enforced", "true" | "on" | "1") => create.enforced = true,
-                ("enforced", "false" | "off" | "0") => create.enforced = false,
-                _ => return Err(Error::InvalidParameter(format!("unrecognized parameter \"{option}\""))),
+            if option == "partitioning" {
+                create.partitioned_by = self.partitioning()?;
+            } else {
+                let value = self.value()?;
+                match (option.as_str(), value.to_lowercase().as_str()) {
+                    ("enforced", "true" | "on" | "1") => create.enforced = true,
+                    ("enforced", "false" | "off" | "0") => create.enforced = false,
+                    _ => create.properties.push((option, value)),
+                }
             }
             if !self.parser.consume_token(&Token::Comma) {
                 break;
@@ -160,6 +165,9 @@ impl Source<'_> {
     pub(super) fn partitions(&mut self) -> Result<Vec<PartitionExpr>> {
         self.parser.expect_token(&Token::LParen).map_err(from_parser)?;
         let mut partitions = Vec::new();
+        if self.parser.consume_token(&Token::RParen) {
+            return Ok(partitions);
+        }
         loop {
             partitions.push(self.partition()?);
             if !self.parser.consume_token(&Token::Comma) {
@@ -170,7 +178,7 @@ impl Source<'_> {
         Ok(partitions)
     }
 
-    fn partition(&mut self) -> Result<PartitionExpr> {
+    pub(super) fn partition(&mut self) -> Result<PartitionExpr> {
         let first = fold(&self.parser.parse_identifier().map_err(from_parser)?);
         if !self.parser.consume_token(&Token::LParen) {
             return Ok(PartitionExpr { function: None, argument: None, column: first });

@@ -153,7 +153,7 @@ impl Source<'_> {
             let size: Size = text.parse().map_err(|_| {
                 Error::InvalidParameter(format!("file_size_threshold is no size such as '100MB': \"{text}\""))
             })?;
-            optimize.small_bytes = size.0;
+            optimize.small_bytes = Some(size.0);
             self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
         }
         if self.parser.parse_keyword(Keyword::WHERE) {

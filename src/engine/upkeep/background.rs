@@ -137,7 +137,7 @@ async fn compact(engine: &Arc<Engine>, name: &FullName) -> Result<()> {
         name: name.name.clone(),
     };
     let optimize = Optimize {
-        small_bytes: SMALL_BYTES,
+        small_bytes: Some(SMALL_BYTES),
         files_min: FILES_MIN,
         bytes_max: BYTES_MAX,
         gentle: true,

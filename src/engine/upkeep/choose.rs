@@ -22,19 +22,27 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The places of those `files` that are worth it, of those at `paths` if some are given.
-    pub fn choose(&self, files: &[DataFile], paths: Option<&HashSet<Path>>) -> Vec<usize> {
+    /// The places of those `files` that are worth it, of those at `paths` if some are given. Those that lie
+    /// `elsewhere` than they should always are.
+    pub fn choose(
+        &self,
+        files: &[DataFile],
+        paths: Option<&HashSet<Path>>,
+        elsewhere: &HashSet<Path>,
+    ) -> Vec<usize> {
         let mut partitions: BTreeMap<&str, Vec<(u64, usize)>> = BTreeMap::new();
+        let mut chosen = Vec::new();
         for (place, file) in files.iter().enumerate() {
             let path = &file.object.location;
             let is_meant = paths.is_none_or(|paths| paths.contains(path));
-            if is_meant && file.object.size < self.small_bytes {
+            if is_meant && elsewhere.contains(path) {
+                chosen.push(place);
+            } else if is_meant && file.object.size < self.small_bytes {
                 let folder = path.as_ref().rsplit_once('/').map_or("", |(folder, _)| folder);
                 partitions.entry(folder).or_default().push((file.object.size, place));
             }
         }
         let mut left = self.bytes_max;
-        let mut chosen = Vec::new();
         for mut small in partitions.into_values() {
             small.sort_unstable();
             let fits = small.iter().take_while(|(bytes, _)| {
@@ -82,17 +90,23 @@ mod tests {
     fn small_files_of_one_partition_are_put_together() {
         let files = files(&[("a/1", 10), ("a/2", 99), ("b/1", 10), ("a/3", 20), ("c/1", 74), ("c/2", 74)]);
         // Alone in its partition, b/1 stays; so do c/1 and c/2, of which two would come out again.
-        assert_eq!(RULE.choose(&files, None), [0, 3]);
+        assert_eq!(RULE.choose(&files, None, &HashSet::new()), [0, 3]);
         let only = HashSet::from([Path::from("a/1"), Path::from("b/1")]);
-        assert_eq!(RULE.choose(&files, Some(&only)), [0; 0]);
+        assert_eq!(RULE.choose(&files, Some(&only), &HashSet::new()), [0; 0]);
+        let elsewhere = HashSet::from([Path::from("a/2"), Path::from("b/1")]);
+        assert_eq!(RULE.choose(&files, None, &elsewhere), [0, 1, 2, 3]);
+        assert_eq!(RULE.choose(&files, Some(&only), &elsewhere), [2]);
     }
 
     #[test]
     fn the_budget_and_the_least_number_hold() {
         let files = files(&[("a/1", 30), ("a/2", 10), ("a/3", 20), ("b/1", 5), ("b/2", 5)]);
-        assert_eq!(Rule { bytes_max: 35, ..RULE }.choose(&files, None), [1, 2]);
-        assert_eq!(Rule { bytes_max: 40, ..RULE }.choose(&files, None), [1, 2, 3, 4]);
-        assert_eq!(Rule { files_min: 3, ..RULE }.choose(&files, None), [0, 1, 2]);
-        assert_eq!(Rule { files_min: 3, bytes_max: 20, ..RULE }.choose(&files, None), [0; 0]);
+        assert_eq!(Rule { bytes_max: 35, ..RULE }.choose(&files, None, &HashSet::new()), [1, 2]);
+        assert_eq!(Rule { bytes_max: 40, ..RULE }.choose(&files, None, &HashSet::new()), [1, 2, 3, 4]);
+        assert_eq!(Rule { files_min: 3, ..RULE }.choose(&files, None, &HashSet::new()), [0, 1, 2]);
+        assert_eq!(
+            Rule { files_min: 3, bytes_max: 20, ..RULE }.choose(&files, None, &HashSet::new()),
+            [0; 0]
+        );
     }
 }

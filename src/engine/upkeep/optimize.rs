@@ -1,6 +1,7 @@
 //! `OPTIMIZE`: small files become few, or all rows are put in an order, copy-on-write.
 //!
-//! The rows of the chosen files are read and written again, sorted if asked for, which spills. The
+//! The rows of the chosen files are read and written again, sorted if asked for, which spills; files of
+//! an earlier partitioning are among them, and come out partitioned as the table is now. The
 //! commit takes exactly those files away: what others append meanwhile stays, and if one of the files is
 //! gone the commit fails with 40001. The Iceberg snapshot is a `replace`, so that readers of changes know
 //! that no row changed.
@@ -84,17 +85,25 @@ impl Session {
     async fn rewrite(&self, planner: Planner, request: &Optimize, work: Work, run: &Run) -> Result<Figures> {
         let (request, Work { target, snapshot }) = (request.clone(), work);
         let transaction = Arc::clone(&planner.transaction);
+        let target_bytes = write_options(&target, run).file_bytes_target;
+        let usual = target_bytes / 4 * 3;
+        let small_bytes = request.small_bytes.unwrap_or(usual);
         let rule = Rule {
-            small_bytes: request.small_bytes,
-            target_bytes: write_options(&target, run).file_bytes_target,
+            small_bytes: if request.gentle { small_bytes.min(usual) } else { small_bytes },
+            target_bytes,
             files_min: request.files_min,
             bytes_max: request.bytes_max,
+        };
+        // What lies in partitions of an earlier spec is put where new rows go, whatever its size; not unasked.
+        let elsewhere = match request.gentle {
+            true => HashSet::new(),
+            false => transaction.files_of_other_specs(&target).await?,
         };
         let (planner, plan, chosen) = run
             .plan(async move {
                 let meant = matching(&planner, &request, &snapshot).await?;
                 let chosen = match &request.order {
-                    Order::AsItComes => rule.choose(&snapshot.files, meant.as_ref()),
+                    Order::AsItComes => rule.choose(&snapshot.files, meant.as_ref(), &elsewhere),
                     Order::By(_) | Order::Z(_) => all(&snapshot, meant.as_ref()),
                 };
                 let chosen = Arc::new(address::chosen(&snapshot, &chosen));

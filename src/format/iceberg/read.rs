@@ -1,5 +1,6 @@
 //! Reading: the files of a table at one version, through its manifest list and manifests.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use chrono::DateTime;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::columns::to_arrow;
@@ -136,6 +138,26 @@ pub(super) async fn manifests(
     }
     keep_list(url, &manifests);
     Ok(manifests)
+}
+
+/// Reads the paths of the live files that were written under another partition spec than the present one.
+///
+/// Costs the manifest list, and a GET for each manifest of another spec.
+///
+/// # Errors
+/// As [`snapshot`].
+pub async fn files_of_other_specs(location: &Location, metadata: &TableMetadata) -> Result<HashSet<Path>> {
+    let mut paths = HashSet::new();
+    let Some(version) = metadata.current_snapshot() else { return Ok(paths) };
+    let manifests = manifests(location, version).await?;
+    let is_other =
+        |listed: &&ManifestFile| listed.spec_id != metadata.default_spec_id && listed.live_files() > 0;
+    for listed in manifests.iter().filter(is_other) {
+        for entry in entries(location, metadata, listed).await?.iter().filter(|entry| entry.is_live()) {
+            paths.insert(location.path_of(&entry.file.url)?);
+        }
+    }
+    Ok(paths)
 }
 
 /// Reads the manifest list of `version` from the store, whatever it lists.

@@ -24,9 +24,10 @@ use uuid::Uuid;
 
 pub(super) use self::definition::blank;
 pub use self::evolve::{Evolution, Place};
-pub use self::exchange::Exchange;
+pub(super) use self::evolve::{becomes, ensure_readable};
+pub use self::exchange::{Exchange, added};
 use self::pending::Pending;
-pub use self::rebase::ensure_rebasable;
+pub use self::rebase::{as_written, ensure_rebasable};
 use super::analysis::set_statistics;
 use super::expire::{Expiry, expire};
 use super::metadata::TableSnapshot;
@@ -52,6 +53,12 @@ pub enum Change {
     /// Makes another table of it: new columns and partitions, no rows. Its past stays readable.
     Replace(Definition),
     Append(Vec<WrittenFile>),
+    /// Adds files that were written for an earlier version of the table, which it still knows.
+    AppendAs {
+        files: Vec<WrittenFile>,
+        schema_id: i32,
+        spec_id: i32,
+    },
     Overwrite {
         add: Vec<WrittenFile>,
         remove: Removal,
@@ -78,6 +85,8 @@ pub enum Change {
     Updates(Vec<Update>),
     /// Changes the columns; no file is touched.
     Evolve(Evolution),
+    /// Partitions the files that are written from now on in another way; those that are there stay.
+    Repartition(Vec<PartitionField>),
     /// Gives the table other defaults and constraints, which its rows were found to hold.
     SetRules(Rules),
 }
@@ -86,6 +95,11 @@ impl Change {
     /// Whether the table has the same rows and columns after it.
     pub fn is_upkeep(&self) -> bool {
         matches!(self, Self::Compact { .. } | Self::Expire(_) | Self::SetStatistics(_))
+    }
+
+    /// Whether it only adds rows.
+    pub fn is_append(&self) -> bool {
+        matches!(self, Self::Append(_) | Self::AppendAs { .. })
     }
 }
 
@@ -188,7 +202,12 @@ fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Re
             definition::replace(draft, &definition)?;
             pending.remove_all();
         }
-        Change::Append(files) => pending.append(draft, files)?,
+        Change::Append(files) => {
+            pending.append(draft, files, (draft.current_schema_id, draft.default_spec_id))?;
+        }
+        Change::AppendAs { files, schema_id, spec_id } => {
+            pending.append(draft, files, (schema_id, spec_id))?
+        }
         Change::Overwrite { add, remove } => pending.overwrite(draft, add, remove)?,
         Change::Exchange(exchange) => pending.exchange(draft, exchange)?,
         Change::Compact { add, remove } => pending.compact(draft, add, remove)?,
@@ -204,6 +223,7 @@ fn apply(draft: &mut TableMetadata, pending: &mut Pending, change: Change) -> Re
             definition::set_column_comment(draft, &column, comment)?;
         }
         Change::Evolve(evolution) => evolve::evolve(draft, &evolution)?,
+        Change::Repartition(partition) => definition::repartition(draft, &partition)?,
         Change::SetRules(rules) => definition::set_rules(draft, &rules)?,
     }
     Ok(())

@@ -3,11 +3,13 @@
 //! A client writes data files, manifests and a manifest list by itself, and then sends *requirements*,
 //! what it relied upon, and *updates*, what becomes of the table's metadata. This module decides what
 //! they mean and which of them we take; the metadata file is always written by us. What a client's
-//! files must be like is decided in [`verify`], what a new table looks like in [`create`].
+//! files must be like is decided in [`verify`], what a new table looks like in [`create`], which other
+//! columns and partitions a table can get in [`evolve`].
 //!
 //! Source: <https://github.com/apache/iceberg/blob/main/open-api/rest-catalog-open-api.yaml>
 
 mod create;
+mod evolve;
 mod snapshots;
 mod verify;
 
@@ -23,7 +25,7 @@ use super::metadata::{
     TableSnapshot,
 };
 use super::rules;
-use super::schema::{Field, Schema};
+use super::schema::Schema;
 use super::stage::blank;
 use super::transform;
 use crate::error::{Error, Result};
@@ -223,7 +225,7 @@ pub fn apply_updates(
     for update in updates {
         draft.apply(update)?;
     }
-    let metadata = draft.metadata;
+    let mut metadata = draft.metadata;
     metadata.check().map_err(invalid)?;
     let sources = |spec: &PartitionSpec| {
         spec.fields.iter().all(|field| metadata.current_schema().primitive(field.source_id).is_some())
@@ -233,7 +235,7 @@ pub fn apply_updates(
     }
     if let Some(base) = base {
         ensure_unruled(base, updates)?;
-        ensure_same_columns(base, &metadata)?;
+        evolve::ensure_follows(base, &mut metadata)?;
     }
     Ok(metadata)
 }
@@ -353,8 +355,10 @@ impl Draft {
             return Ok(());
         }
         let spec_id = 1 + metadata.partition_specs.iter().map(|known| known.spec_id).max().unwrap_or(-1);
+        let spec = PartitionSpec { spec_id, fields };
+        evolve::ensure_distinct_fields(&metadata.partition_specs, &spec)?;
         metadata.last_partition_id = last_id;
-        metadata.partition_specs.push(PartitionSpec { spec_id, fields });
+        metadata.partition_specs.push(spec);
         self.added_spec = Some(spec_id);
         Ok(())
     }
@@ -414,32 +418,26 @@ fn ensure_not_ours(name: &str) -> Result<()> {
     }
 }
 
-/// Refuses rows of another engine where something is asked of them that only we check.
+/// Refuses to go back to rows that nobody looked at under the table's present rules.
 fn ensure_unruled(base: &TableMetadata, updates: &[Update]) -> Result<()> {
-    let adds_rows = updates.iter().any(|update| matches!(update, Update::AddSnapshot { .. }));
+    let added = |id: i64| {
+        updates
+            .iter()
+            .any(|update| matches!(update, Update::AddSnapshot { snapshot } if snapshot.snapshot_id == id))
+    };
+    let goes_back = updates.iter().any(|update| match update {
+        Update::SetSnapshotRef { ref_name, reference } if ref_name == MAIN => {
+            Some(reference.snapshot_id) != base.current_snapshot_id && !added(reference.snapshot_id)
+        }
+        _ => false,
+    });
     let rules = base.rules()?;
-    match adds_rows && (!rules.checks.is_empty() || rules.enforced().next().is_some()) {
+    match goes_back && (!rules.checks.is_empty() || rules.enforced().next().is_some()) {
         true => {
-            let message = "rows of another engine for a table with CHECK constraints or enforced keys";
+            let message = "a table with CHECK constraints or enforced keys is restored by ALTER TABLE only";
             Err(Error::Unsupported(message.to_owned()))
         }
         false => Ok(()),
-    }
-}
-
-/// Refuses another set of columns for a table that has rows: files are found to hold them by name.
-fn ensure_same_columns(base: &TableMetadata, draft: &TableMetadata) -> Result<()> {
-    let (before, after) = (base.current_schema(), draft.current_schema());
-    // A column that may be null from now on, and comments, are nothing to the files.
-    let same = |(one, other): (&Field, &Field)| {
-        (one.id, &one.name, &one.kind) == (other.id, &other.name, &other.kind)
-            && (one.required || !other.required)
-    };
-    let unchanged =
-        before.fields.len() == after.fields.len() && before.fields.iter().zip(&after.fields).all(same);
-    match unchanged || base.current_snapshot().is_none() {
-        true => Ok(()),
-        false => Err(Error::Unsupported("other columns for a table that has rows".to_owned())),
     }
 }
 

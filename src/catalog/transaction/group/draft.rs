@@ -119,17 +119,19 @@ impl<'a> Gathering<'a> {
             match self.tables.get(id) {
                 Some(touched) if appends_only(&touched.changes) && appends_only(&written.changes) => {}
                 Some(_) => return Ok(Verdict::Waits),
-                None if *base == current.metadata => {}
-                None => {
-                    let relied = relied_on(schema, name, id);
-                    let checked = self.rebasable(base, &current, written).await;
-                    self.named(view, &relied, checked).await?;
-                }
+                None => {}
             }
-            joining.push((id, written, current));
+            let mut changes = written.changes.clone();
+            if *base != current.metadata {
+                let relied = relied_on(schema, name, id);
+                let checked = self.rebasable(base, &current, written).await;
+                self.named(view, &relied, checked).await?;
+                changes = iceberg::as_written(self.load(base).await?.as_ref(), changes);
+            }
+            joining.push((id, written, current, changes));
         }
-        for (id, written, current) in joining {
-            self.join(id, written, current)?;
+        for (id, written, current, changes) in joining {
+            self.join(id, written, current, changes)?;
         }
         for operation in &view.operations {
             self.next.change(operation);
@@ -162,15 +164,20 @@ impl<'a> Gathering<'a> {
         iceberg::load(location, &format!("{}{metadata}", location.url)).await
     }
 
-    fn join(&mut self, id: &str, written: &Written, current: TableRecord) -> Result<()> {
+    fn join(
+        &mut self,
+        id: &str,
+        written: &Written,
+        current: TableRecord,
+        changes: Vec<Change>,
+    ) -> Result<()> {
         if let Some(touched) = self.tables.get_mut(id) {
-            touched.changes.extend(written.changes.iter().cloned());
+            touched.changes.extend(changes);
             touched.staged = None;
             return Ok(());
         }
         let is_newest = written.base.as_ref() == Some(&current.metadata);
         let own = change::relative(&self.lake.location, &written.metadata.url)?;
-        let changes = written.changes.clone();
         self.tables.insert(id.to_owned(), Touched { current, changes, staged: is_newest.then_some(own) });
         Ok(())
     }
@@ -275,5 +282,5 @@ fn relied_on(schema: &str, name: &str, id: &str) -> Dependency {
 }
 
 fn appends_only(changes: &[Change]) -> bool {
-    changes.iter().all(|change| matches!(change, Change::Append(_)))
+    changes.iter().all(Change::is_append)
 }

@@ -1,6 +1,6 @@
 //! Definitions: how `CREATE`, `CREATE OR REPLACE` and comments change a table's metadata.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ const PROPERTIES: [(&str, &str); 4] = [
 pub(super) fn create(url: &str, definition: &Definition) -> Result<TableMetadata> {
     let schema = with_fresh_ids(&definition.schema, 0)?;
     let last_partition_id = PARTITION_ID_BEFORE_FIRST;
-    let fields = spec_fields(&definition.partition, &schema, last_partition_id)?;
+    let fields = spec_fields(&definition.partition, &schema, &[], last_partition_id)?;
     Ok(TableMetadata {
         table_uuid: Uuid::new_v4().to_string(),
         last_column_id: schema.highest_id(),
@@ -70,7 +70,8 @@ pub(in super::super) fn blank(url: &str) -> TableMetadata {
 /// Gives `draft` the columns, partitions and properties of `definition`; ids are never used again.
 pub(super) fn replace(draft: &mut TableMetadata, definition: &Definition) -> Result<()> {
     let schema = replacement(draft, &definition.schema)?;
-    let fields = spec_fields(&definition.partition, &schema, draft.last_partition_id)?;
+    let fields =
+        spec_fields(&definition.partition, &schema, &draft.partition_specs, draft.last_partition_id)?;
     set_schema(draft, schema);
     set_spec(draft, fields);
     draft.properties = properties(definition);
@@ -80,6 +81,14 @@ pub(super) fn replace(draft: &mut TableMetadata, definition: &Definition) -> Res
             draft.sort_orders.push(SortOrder { order_id: 0, fields: Vec::new() });
         }
     }
+    Ok(())
+}
+
+/// Partitions by `partition` the files that are written from now on; the others keep their spec.
+pub(super) fn repartition(draft: &mut TableMetadata, partition: &[PartitionField]) -> Result<()> {
+    let known = &draft.partition_specs;
+    let fields = spec_fields(partition, draft.current_schema(), known, draft.last_partition_id)?;
+    set_spec(draft, fields);
     Ok(())
 }
 
@@ -148,25 +157,60 @@ fn set_spec(draft: &mut TableMetadata, fields: Vec<SpecField>) {
         return;
     }
     let spec_id = 1 + draft.partition_specs.iter().map(|spec| spec.spec_id).max().unwrap_or(-1);
-    draft.last_partition_id = fields.last().map_or(draft.last_partition_id, |field| field.field_id);
+    draft.last_partition_id =
+        fields.iter().fold(draft.last_partition_id, |last, field| last.max(field.field_id));
     draft.default_spec_id = spec_id;
     draft.partition_specs.push(PartitionSpec { spec_id, fields });
 }
 
-/// Returns the spec fields of `partition` over `schema`, their ids following `last_id`.
-fn spec_fields(partition: &[PartitionField], schema: &Schema, last_id: i32) -> Result<Vec<SpecField>> {
-    let mut names = HashSet::new();
-    partition
-        .iter()
-        .zip(last_id + 1..)
-        .map(|(field, field_id)| {
-            if !names.insert(&field.name) {
-                let message = format!("partition field \"{}\" is named twice", field.name);
-                return Err(Error::InvalidParameter(message));
+/// Returns the spec fields of `partition` over `schema`. One that an earlier spec has too keeps its id and
+/// its name; the ids of others follow `last_id`.
+fn spec_fields(
+    partition: &[PartitionField],
+    schema: &Schema,
+    known: &[PartitionSpec],
+    last_id: i32,
+) -> Result<Vec<SpecField>> {
+    let mut fields: Vec<SpecField> = Vec::with_capacity(partition.len());
+    let mut last_id = last_id;
+    for wanted in partition {
+        let mut field = spec_field(wanted, schema, last_id + 1)?;
+        let is_named = wanted.name != PartitionField::new(&wanted.source, wanted.transform).name;
+        let mut earlier = known.iter().rev().flat_map(|spec| &spec.fields);
+        let same = |one: &&SpecField| (one.source_id, one.transform) == (field.source_id, field.transform);
+        match earlier.find(|one| same(one) && (!is_named || one.name == field.name)) {
+            Some(same) => field = same.clone(),
+            None => {
+                last_id += 1;
+                rename_if_taken(&mut field, known, is_named)?;
             }
-            spec_field(field, schema, field_id)
-        })
-        .collect()
+        }
+        if fields.iter().any(|other| other.name == field.name) {
+            let message = format!("partition field \"{}\" is named twice", field.name);
+            return Err(Error::InvalidParameter(message));
+        }
+        fields.push(field);
+    }
+    Ok(fields)
+}
+
+/// Readers show the values of all specs side by side, so a name stands for one field for ever.
+fn rename_if_taken(field: &mut SpecField, known: &[PartitionSpec], is_named: bool) -> Result<()> {
+    let taken = |name: &str| known.iter().flat_map(|spec| &spec.fields).any(|one| one.name == name);
+    if !taken(&field.name) {
+        return Ok(());
+    }
+    // A file's path, and other engines, find an unchanged value under the name of its column.
+    if is_named || field.transform == Transform::Identity {
+        let message = format!("\"{}\" is the name of another partition of this table", field.name);
+        return Err(Error::InvalidParameter(message));
+    }
+    let width = match field.transform {
+        Transform::Bucket(width) | Transform::Truncate(width) => format!("{}_{width}", field.name),
+        _ => field.name.clone(),
+    };
+    field.name = if taken(&width) { format!("{}_{}", field.name, field.field_id) } else { width };
+    Ok(())
 }
 
 fn spec_field(field: &PartitionField, schema: &Schema, field_id: i32) -> Result<SpecField> {

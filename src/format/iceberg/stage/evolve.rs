@@ -162,7 +162,7 @@ fn widen(draft: &TableMetadata, schema: &mut Schema, path: &[String], to: &DataT
 }
 
 /// Whether values of one type are read as those of the other, as every reader of Iceberg does it.
-fn becomes(from: Primitive, to: Primitive) -> bool {
+pub(in super::super) fn becomes(from: Primitive, to: Primitive) -> bool {
     match (from, to) {
         (Primitive::Int, Primitive::Long) | (Primitive::Float, Primitive::Double) => true,
         (Primitive::Decimal { precision, scale }, Primitive::Decimal { precision: wider, scale: same }) => {
@@ -239,7 +239,7 @@ fn is_partition_source(draft: &TableMetadata, field: &Field) -> bool {
 
 /// Whether files of every earlier version can be read as this one: a reader tells whether a struct is
 /// null by a field that it finds in the file.
-fn ensure_readable(draft: &TableMetadata, schema: &Schema) -> Result<()> {
+pub(in super::super) fn ensure_readable(draft: &TableMetadata, schema: &Schema) -> Result<()> {
     for earlier in &draft.schemas {
         for field in &schema.fields {
             let before = earlier.fields.iter().find(|before| before.id == field.id);

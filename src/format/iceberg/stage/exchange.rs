@@ -12,6 +12,7 @@ use object_store::path::Path;
 
 use super::snapshot::REPLACES_PARTITIONS;
 use crate::error::{Error, Result};
+use crate::format::Snapshot;
 use crate::format::iceberg::manifest::{Entry, FileEntry};
 use crate::format::iceberg::manifest_list::ManifestFile;
 use crate::format::iceberg::metadata::{TableMetadata, TableSnapshot};
@@ -147,6 +148,21 @@ pub(super) async fn apart(
         came.remove(&url);
     }
     Ok((gone.into_values().collect(), came.into_values().collect()))
+}
+
+/// The files that `after` has now and `before` has not, in the columns of `after`.
+///
+/// # Errors
+/// What the store returns.
+pub async fn added(location: &Location, before: &TableMetadata, after: &TableMetadata) -> Result<Snapshot> {
+    let (then, now) = (before.current_snapshot(), after.current_snapshot());
+    let (_, came) = apart(location, (before, then), (after, now)).await?;
+    let schema = after.current_schema();
+    let file = |(spec_id, entry): (i32, Entry)| {
+        read::data_file(location, &entry, schema, &after.partition_columns(spec_id)?)
+    };
+    let files = came.into_iter().map(file).collect::<Result<Vec<_>>>()?;
+    Ok(read::of_files(location, schema, files))
 }
 
 async fn live_files(

@@ -40,24 +40,33 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub fn append(&mut self, draft: &TableMetadata, files: Vec<WrittenFile>) -> Result<()> {
+    /// Adds files that were written with the schema and the partition spec of these ids.
+    pub fn append(
+        &mut self,
+        draft: &TableMetadata,
+        files: Vec<WrittenFile>,
+        written_as: (i32, i32),
+    ) -> Result<()> {
         self.changes_rows = true;
-        self.add_files(draft, files)
+        self.add_files(draft, files, written_as)
     }
 
-    fn add_files(&mut self, draft: &TableMetadata, files: Vec<WrittenFile>) -> Result<()> {
-        let columns = draft.partition_columns(draft.default_spec_id)?;
+    fn add_files(
+        &mut self,
+        draft: &TableMetadata,
+        files: Vec<WrittenFile>,
+        (schema_id, spec_id): (i32, i32),
+    ) -> Result<()> {
+        let columns = draft.partition_columns(spec_id)?;
+        let width = draft.schema(schema_id).map(|schema| schema.fields.len());
         for mut file in files {
-            if file.partition.len() != columns.len()
-                || file.columns.len() != draft.current_schema().fields.len()
-            {
+            if file.partition.len() != columns.len() || Some(file.columns.len()) != width {
                 let message = format!("file \"{}\" was written for another table", file.path);
                 return Err(Error::Internal(message));
             }
             for (value, column) in file.partition.iter_mut().zip(&columns) {
                 *value = bound::canonical(column.kind, value)?;
             }
-            let (schema_id, spec_id) = (draft.current_schema_id, draft.default_spec_id);
             self.add.push(Added { file, schema_id, spec_id });
         }
         Ok(())
@@ -66,7 +75,7 @@ impl Pending {
     pub fn overwrite(&mut self, draft: &TableMetadata, add: Vec<WrittenFile>, remove: Removal) -> Result<()> {
         self.changes_rows = true;
         let mut new = Self::default();
-        new.append(draft, add)?;
+        new.append(draft, add, (draft.current_schema_id, draft.default_spec_id))?;
         match remove {
             Removal::All => self.remove_all(),
             Removal::Partitions if draft.default_spec().fields.is_empty() => self.remove_all(),
@@ -103,7 +112,7 @@ impl Pending {
     pub fn compact(&mut self, draft: &TableMetadata, add: Vec<WrittenFile>, remove: Vec<Path>) -> Result<()> {
         self.moves_rows = true;
         remove.into_iter().for_each(|path| self.remove_file(path));
-        self.add_files(draft, add)
+        self.add_files(draft, add, (draft.current_schema_id, draft.default_spec_id))
     }
 
     /// Whether the table has the same rows afterwards, in other files.
@@ -139,6 +148,12 @@ impl Pending {
             || self.files.contains(path)
             || !self.partitions.is_empty()
                 && self.partitions.contains(&(spec_id, entry.file.partition.clone()))
+    }
+
+    /// Whether partitions are replaced and a file of spec `spec_id` is in the way, because rows of it may
+    /// lie in one of them.
+    pub fn crosses(&self, spec_id: i32) -> bool {
+        !self.partitions.is_empty() && self.partitions.iter().all(|(own, _)| *own != spec_id)
     }
 
     /// Whether whole partitions are replaced, whatever is in them.

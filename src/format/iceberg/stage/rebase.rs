@@ -1,8 +1,9 @@
 //! Rebasing: whether changes that were made on one version of a table hold on a later one.
 //!
-//! An append always does. An overwrite does when nobody touched what it replaces: no file came into or
-//! went out of the partitions that it rewrites, and every file that it takes away is still there. The
-//! table's columns and partitions must be the same, whatever is done.
+//! An append does as long as the table asks nothing more of its rows: files keep the columns and partitions
+//! that they were written with. An overwrite does when nobody touched what it replaces: no file came into or
+//! went out of the partitions that it rewrites, and every file that it takes away is still there. For
+//! all but appends the table's columns and partitions must be the same.
 
 use object_store::path::Path;
 
@@ -30,6 +31,9 @@ pub async fn ensure_rebasable(
 ) -> Result<()> {
     let table = Table { location, dir: table_dir };
     let conflict = || Error::table_conflict(&table.name());
+    if changes.iter().all(Change::is_append) {
+        return if takes_appends(base, current)? { Ok(()) } else { Err(conflict()) };
+    }
     // What another engine relied upon is for its own requirements to say, against the newest version.
     let redefines = changes
         .iter()
@@ -51,20 +55,47 @@ pub async fn ensure_rebasable(
     if sets_rules && rules != current.rules()? {
         return Err(conflict());
     }
-    if changes.iter().all(|change| matches!(change, Change::Append(_))) {
-        return Ok(());
-    }
     let (_, pending) = draft(&table, Some(base), changes.to_vec())?;
     if !pending.removes() {
         return Ok(());
     }
     for (spec_id, entry) in changed_files(location, base, current).await? {
         let path = location.path_of(&entry.file.url)?;
-        if pending.takes(spec_id, &entry, &path) || pending.empties(spec_id, &entry) {
+        let is_taken = pending.takes(spec_id, &entry, &path) || pending.crosses(spec_id);
+        if is_taken || pending.empties(spec_id, &entry) {
             return Err(conflict());
         }
     }
     Ok(())
+}
+
+/// Returns `changes`, which were made on `base`, so that they mean the same on a later version.
+pub fn as_written(base: &TableMetadata, changes: Vec<Change>) -> Vec<Change> {
+    if !changes.iter().all(Change::is_append) {
+        return changes;
+    }
+    let (schema_id, spec_id) = (base.current_schema_id, base.default_spec_id);
+    let pinned = |change| match change {
+        Change::Append(files) => Change::AppendAs { files, schema_id, spec_id },
+        other => other,
+    };
+    changes.into_iter().map(pinned).collect()
+}
+
+/// Whether rows that were written for `base` are right in `current` as they are: they lack what was added
+/// since, which then must be allowed to be null.
+fn takes_appends(base: &TableMetadata, current: &TableMetadata) -> Result<bool> {
+    let (before, now) = (base.current_schema(), current.current_schema());
+    let rules = current.rules()?;
+    let is_known = current.schema(base.current_schema_id) == Some(before)
+        && current.spec(base.default_spec_id) == Some(base.default_spec());
+    let takes = |field: &Field| match before.fields.iter().find(|known| known.id == field.id) {
+        Some(known) => known.required || !field.required,
+        None => !field.required && !rules.defaults.contains_key(&field.id),
+    };
+    // One that was replaced has none of its columns.
+    let is_same = now.fields.iter().any(|field| before.fields.iter().any(|known| known.id == field.id));
+    Ok(is_known && is_same && now.fields.iter().all(takes) && base.rules()?.asks_the_same(&rules))
 }
 
 /// Whether a change was found to be right for the rows of its base, whose rules these are.

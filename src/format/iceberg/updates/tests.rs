@@ -97,7 +97,15 @@ fn rules_of_a_table_are_out_of_reach_and_hold() {
     apply_updates(Some(&table), URL, &append(7, 1, None)).expect("a default asks nothing of rows");
     let check = rules::Check { name: "positive".to_owned(), sql: "a > 0".to_owned() };
     table.set_rules(&rules::Rules { checks: vec![check], ..default }).unwrap();
-    assert_eq!(apply_updates(Some(&table), URL, &append(7, 1, None)).unwrap_err().sqlstate(), "0A000");
+    let ruled = apply_updates(Some(&table), URL, &append(7, 1, None)).expect("the engine looks at the rows");
+    let ruled = apply_updates(Some(&ruled), URL, &append(8, 2, Some(7))).unwrap();
+    let back =
+        json!([{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 7}]);
+    assert_eq!(apply_updates(Some(&ruled), URL, &updates(back)).unwrap_err().sqlstate(), "0A000");
+    let renamed = json!([{"action": "add-schema", "schema": {"type": "struct", "fields": [
+        {"id": 1, "name": "z", "required": true, "type": "int"}]}},
+        {"action": "set-current-schema", "schema-id": -1}]);
+    assert_eq!(apply_updates(Some(&ruled), URL, &updates(renamed)).unwrap_err().sqlstate(), "0A000");
 }
 
 #[test]
@@ -154,7 +162,16 @@ fn what_cannot_be_read_is_no_update() {
             json!([{"action": "set-properties", "updates": {"write.metadata.metrics.default": "truncate(4)"}}]),
             "0A000",
         ),
-        (add(json!([column(1, "a"), column(4, "more")])), "0A000"),
+        (add(json!([column(4, "more")])), "22023"),
+        (add(json!([column(1, "b"), column(4, "a")])), "0A000"),
+        (add(json!([column(1, "a"), column(3, "more")])), "22023"),
+        (add(json!([column(1, "a"), {"id": 4, "name": "more", "required": true, "type": "int"}])), "0A000"),
+        (add(json!([{"id": 1, "name": "a", "required": true, "type": "long"}])), "0A000"),
+        (
+            json!([{"action": "add-spec", "spec": {"fields": [
+                {"source-id": 1, "field-id": 1000, "name": "b", "transform": "bucket[4]"}]}}]),
+            "22023",
+        ),
         (add(json!([column(1, "a"), column(1, "b")])), "22023"),
         (add(json!([column(1, "a"), column(2, "a")])), "42701"),
         (add(json!([column(i32::MAX, "a")])), "22023"),
@@ -171,6 +188,15 @@ fn what_cannot_be_read_is_no_update() {
         assert_eq!(error.sqlstate(), sqlstate, "{wrong}: {error}");
     }
     assert!(serde_json::from_value::<Update>(json!({"action": "add-encryption-key"})).is_err());
+    // What files can be read as: fewer columns, other names, more columns, one that comes back.
+    let less =
+        apply_updates(Some(&table), URL, &updates(add(json!([column(1, "k"), column(4, "more")])))).unwrap();
+    assert_eq!((less.current_schema_id, less.last_column_id), (1, 4));
+    let back = json!([{"action": "set-current-schema", "schema-id": 0}]);
+    assert_eq!(apply_updates(Some(&less), URL, &updates(back)).unwrap_err().sqlstate(), "0A000");
+    let list = json!({"type": "list", "element-id": 3, "element-required": false, "element": "string"});
+    let back = add(json!([column(1, "k"), {"id": 2, "name": "b", "required": false, "type": list}]));
+    apply_updates(Some(&less), URL, &updates(back)).unwrap();
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //!
 //! Every file that a new snapshot brings along must lie in the table's folder. Manifests may list data
 //! files in Parquet only, no deletes; of each new data file the footer is read, because our scans
-//! find columns by name and answer counts from what manifests say: its columns must be the table's, by
-//! id, name and type, and its rows as many as the manifest says.
+//! find columns by their field ids and answer counts from what manifests say: its columns must be ones that
+//! the table has or had, of types that fit, and its rows as many as the manifest says. Where a column
+//! is never null, the footer must say that it is not; other rules of a table need the rows, and are
+//! looked at by the engine.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, parquet_to_arrow_schema};
+use parquet::basic::Repetition;
+use parquet::file::metadata::ParquetMetaData;
 
 use super::invalid;
 use crate::error::{Error, Result};
@@ -25,7 +29,7 @@ use crate::format::iceberg::manifest::{self, Entry, FileEntry, Status};
 use crate::format::iceberg::manifest_list::{self, ManifestFile};
 use crate::format::iceberg::metadata::{TableMetadata, TableSnapshot};
 use crate::format::iceberg::read::{self, READS_MAX};
-use crate::format::iceberg::schema::{Field, Nested, Primitive, Schema, Type};
+use crate::format::iceberg::schema::{Field, Nested, Primitive, Type};
 use crate::storage::Location;
 
 /// A manifest or manifest list beyond this is refused.
@@ -160,7 +164,24 @@ impl Table<'_> {
         }
         let described = footer.file_metadata().schema_descr();
         let found = parquet_to_arrow_schema(described, None).map_err(|error| wrong(error.to_string()))?;
-        ensure_columns(self.draft.current_schema(), found.fields()).map_err(wrong)
+        ensure_columns(self.draft, found.fields()).map_err(wrong)?;
+        for field in self.draft.current_schema().fields.iter().filter(|field| field.required) {
+            match nulls(&footer, field.id) {
+                Some(0) => {}
+                Some(_) => {
+                    let name = self.dir.filename().unwrap_or_default();
+                    return Err(Error::not_null(name, &field.name, None));
+                }
+                None => {
+                    let reason = format!(
+                        "does not say how often column \"{}\" is null, which must not be",
+                        field.name
+                    );
+                    return Err(wrong(reason));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads a manifest or a manifest list.
@@ -203,28 +224,48 @@ fn unreadable(error: Error) -> Error {
 }
 
 /// Says what keeps a file with these columns from being read as one of the table's.
-fn ensure_columns(schema: &Schema, found: &arrow::datatypes::Fields) -> std::result::Result<(), String> {
+fn ensure_columns(
+    draft: &TableMetadata,
+    found: &arrow::datatypes::Fields,
+) -> std::result::Result<(), String> {
+    let schema = draft.current_schema();
     for column in found {
-        let id = id_of(column);
-        let Some(field) = schema.field(column.name()) else {
-            return match id.and_then(|id| schema.fields.iter().find(|field| field.id == id)) {
-                Some(field) => Err(format!("calls column \"{}\" \"{}\"", field.name, column.name())),
-                None => Err(format!("has a column \"{}\", which the table has not", column.name())),
-            };
+        let Some(id) = id_of(column) else {
+            return Err(format!("gives column \"{}\" no field id", column.name()));
         };
-        if id.is_some_and(|id| id != field.id) {
-            return Err(format!("gives column \"{}\" the id of another", field.name));
-        }
+        // A writer may have begun before a column was dropped.
+        let earlier = draft.schemas.iter().rev().flat_map(|schema| &schema.fields);
+        let Some(field) = schema.fields.iter().chain(earlier).find(|field| field.id == id) else {
+            return Err(format!("has a column \"{}\", which the table has not", column.name()));
+        };
         if !fits(&field.kind, column.data_type()) {
             let found = column.data_type();
             return Err(format!("has column \"{}\" as {found}, which is not the table's type", field.name));
         }
     }
-    let missing = |field: &&Field| field.required && found.find(&field.name).is_none();
+    let missing =
+        |field: &&Field| field.required && !found.iter().any(|column| id_of(column) == Some(field.id));
     match schema.fields.iter().find(missing) {
         Some(field) => Err(format!("lacks column \"{}\", which is never null", field.name)),
         None => Ok(()),
     }
+}
+
+/// How many nulls a file has in the top-level column of this id, where its footer says so.
+fn nulls(footer: &ParquetMetaData, id: i32) -> Option<u64> {
+    let descriptor = footer.file_metadata().schema_descr();
+    let root = descriptor.root_schema().get_fields();
+    let at =
+        root.iter().position(|field| field.get_basic_info().has_id() && field.get_basic_info().id() == id)?;
+    if root[at].get_basic_info().repetition() == Repetition::REQUIRED {
+        return Some(0);
+    }
+    let leaf = (0..descriptor.num_columns()).find(|leaf| descriptor.get_column_root_idx(*leaf) == at)?;
+    // Of a nested column, nulls within are counted too.
+    let is_plain = root[at].is_primitive();
+    let groups = footer.row_groups().iter();
+    let counts = groups.map(|group| group.column(leaf).statistics()?.null_count_opt());
+    counts.sum::<Option<u64>>().filter(|nulls| is_plain || *nulls == 0)
 }
 
 fn id_of(column: &ArrowField) -> Option<i32> {
@@ -238,8 +279,9 @@ fn fits(kind: &Type, found: &DataType) -> bool {
             columns::primitive(found).is_some_and(|found| holds(*wanted, found))
         }
         (Type::Nested(Nested::Struct { fields }), DataType::Struct(found)) => found.iter().all(|column| {
-            let field = fields.iter().find(|field| field.name == *column.name());
-            field.is_some_and(|field| fits(&field.kind, column.data_type()))
+            let field = fields.iter().find(|field| id_of(column) == Some(field.id));
+            // One that was dropped is not read.
+            id_of(column).is_some() && field.is_none_or(|field| fits(&field.kind, column.data_type()))
         }),
         (Type::Nested(Nested::List { element, .. }), DataType::List(item)) => fits(element, item.data_type()),
         (Type::Nested(Nested::Map { key, value, .. }), DataType::Map(entries, _)) => {

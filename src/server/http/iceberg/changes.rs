@@ -14,6 +14,7 @@ use super::reads::{ensure_own, properties};
 use super::reply::Reply;
 use super::{Call, RestCatalog, unknown};
 use crate::catalog::transaction::{TableCommit, Transaction};
+use crate::engine::foreign::ensure_rules;
 use crate::error::{Error, Result};
 use crate::format::iceberg::{NewIcebergTable, Requirement, Update};
 use crate::telemetry::Metrics;
@@ -146,8 +147,14 @@ impl Change {
         }
     }
 
-    /// Makes the change in `transaction`; returns what the client is answered if it is committed.
-    async fn make(&self, transaction: &Transaction, catalog: &str) -> Result<Reply> {
+    /// Makes the change in `transaction`, for `user`; returns what the client is answered if it is committed.
+    async fn make(
+        &self,
+        rest: &RestCatalog,
+        transaction: &Arc<Transaction>,
+        who: (&str, &str),
+    ) -> Result<Reply> {
+        let (user, catalog) = who;
         match self {
             Self::CreateSchema { schema, comment } => {
                 transaction.create_schema(catalog, schema, false).await?;
@@ -189,8 +196,17 @@ impl Change {
             Self::Commit { tables, shows } => {
                 let mut shown = None;
                 for (schema, table, commit) in tables {
+                    let name = (catalog, schema.as_str(), table.as_str());
+                    let before = match transaction.iceberg_table(catalog, schema, table).await {
+                        Ok(before) => Some(before),
+                        Err(Error::TableNotFound(_) | Error::SchemaNotFound(_)) => None,
+                        Err(error) => return Err(error),
+                    };
                     let made =
                         transaction.update_iceberg_table(catalog, schema, table, commit.clone()).await?;
+                    if let Some(before) = before {
+                        ensure_rules(&rest.engine, user, transaction, name, &before).await?;
+                    }
                     shown.get_or_insert(made);
                 }
                 match shown.filter(|_| *shows) {
@@ -251,7 +267,7 @@ impl RestCatalog {
         let mut attempt = 1;
         loop {
             let transaction = self.begin(call);
-            let reply = change.make(&transaction, catalog).await?;
+            let reply = change.make(self, &transaction, (call.identity.user(), catalog)).await?;
             match commit(transaction, query).await {
                 Ok(true) => Metrics::add(&metrics.commits_total, 1),
                 Ok(false) => {}

@@ -110,6 +110,9 @@ fn code_of(error: &Error, words: Words) -> (u16, &'static str) {
         | Error::InvalidDefinition(_)
         | Error::WrongObjectType { .. }
         | Error::DatatypeMismatch(_)
+        | Error::NotNullViolation { .. }
+        | Error::CheckViolation { .. }
+        | Error::UniqueViolation { .. }
         | Error::Syntax { .. } => (400, "BadRequestException"),
         _ => (500, "InternalServerError"),
     }
