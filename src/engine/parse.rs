@@ -8,6 +8,7 @@
 mod alter;
 mod branch;
 mod create;
+mod cursor;
 mod explain;
 mod modify;
 mod restore;
@@ -107,6 +108,10 @@ impl Source<'_> {
             (Keyword::EXECUTE, _) => self.execute(),
             (Keyword::DEALLOCATE, _) => self.deallocate(),
             (Keyword::DISCARD, _) => self.discard(),
+            (Keyword::DECLARE, _) => self.declare(),
+            (Keyword::FETCH, _) => self.fetch(false),
+            (_, "move") => self.fetch(true),
+            (Keyword::CLOSE, _) => self.close_cursor(),
             (Keyword::TABLE, _) => self.table(),
             (Keyword::ALTER, _) if self.is_restore() => self.restore(),
             (Keyword::ALTER, _) if self.is_execute() => self.alter_execute(),

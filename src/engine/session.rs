@@ -4,11 +4,12 @@
 //! PREPARE keeps in [`prepared`], what DataFusion is told of the settings in [`state`].
 
 mod block;
+mod cursors;
 mod past;
 mod prepared;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -19,6 +20,7 @@ use datafusion::execution::context::{SessionContext, SessionState};
 use self::block::Block;
 pub use self::prepared::Prepared;
 use self::prepared::is_immutable;
+use super::cursor::Cursor;
 use super::execute::{Outcome, Rows, Run, stopped_or};
 use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
@@ -61,6 +63,9 @@ pub struct Session {
     /// Statements by name, the client's and those of PREPARE alike; the unnamed one is `""`.
     statements: HashMap<String, Arc<Prepared>>,
     block: Block,
+    cursors: BTreeMap<String, Cursor>,
+    /// How many cursors were declared so far.
+    cursors_declared: u64,
     /// What the client is told beside the answer.
     notices: Vec<Notice>,
     committing: Arc<AtomicBool>,
@@ -105,6 +110,8 @@ impl Session {
             facts,
             statements,
             block: Block::None,
+            cursors: BTreeMap::new(),
+            cursors_declared: 0,
             notices: Vec::new(),
             committing: Arc::default(),
             temporary,
@@ -179,11 +186,16 @@ impl Session {
                 let returning = Returning::new(items, modify.alias.as_ref(), &modify.target.name);
                 schema = Some(self.returned_schema(returning, &modify.target, &mut parameters, run).await?);
             }
+        } else if let Statement::Declare(declare) = &parsed.statement {
+            parameters = self.declare_parameters(declare, declared, run).await?;
         } else {
-            schema = show::schema_of(&parsed.statement);
-            if let Statement::Execute { name, .. } = &parsed.statement {
-                schema = self.statement(name)?.schema.clone();
-            }
+            schema = match &parsed.statement {
+                Statement::Execute { name, .. } => self.statement(name)?.schema.clone(),
+                Statement::Fetch(fetch) if !fetch.moves => {
+                    self.cursor(&fetch.cursor).map(|cursor| Arc::clone(&cursor.schema))
+                }
+                other => show::schema_of(other),
+            };
         }
         Ok(Prepared { parsed, parameters, declared_oids: Vec::new(), schema, constant })
     }
@@ -218,7 +230,7 @@ impl Session {
         let cancel = run.cancel().clone();
         let outcome = match show::query_of(statement, &self.database)? {
             Some(query) => self.query(statement, *query, values, run).await,
-            None => self.command(statement, values, run).await,
+            None => self.command(parsed, values, run).await,
         };
         outcome.map_err(|error| stopped_or(&cancel, error))
     }
@@ -244,7 +256,8 @@ impl Session {
         Ok(Outcome::Rows(Rows::of_plan("SELECT", plan, context, run).or_frugally(frugal)))
     }
 
-    async fn command(&mut self, statement: &Statement, values: &[ScalarValue], run: Run) -> Result<Outcome> {
+    async fn command(&mut self, parsed: &Parsed, values: &[ScalarValue], run: Run) -> Result<Outcome> {
+        let statement = &parsed.statement;
         match statement {
             Statement::Explain(request) => explain::explain(self, request, run).await,
             Statement::ShowSetting(name) => show::setting(self, name.as_deref(), run),
@@ -274,6 +287,11 @@ impl Session {
                 self.branch(branch, run).await
             }
             Statement::Discard(what) => self.discard(*what, run).await,
+            Statement::Declare(declare) => {
+                Box::pin(self.declare_cursor(declare, values, Arc::clone(&parsed.text), run)).await
+            }
+            Statement::Fetch(fetch) => self.fetch(fetch, run).await,
+            Statement::CloseCursor(name) => self.close_cursors(name.as_deref()),
             Statement::Upkeep(upkeep) => Box::pin(self.tend(upkeep, run)).await,
             _ => match self.set(statement)? {
                 Some(outcome) => Ok(outcome),
@@ -341,6 +359,7 @@ impl Session {
             Discard::All => {
                 self.refuse_in_block("DISCARD ALL")?;
                 self.statements.clear();
+                self.close_cursors(None)?;
                 self.settings.reset(None)?;
                 self.refresh_state()?;
                 self.temporary.discard().await;

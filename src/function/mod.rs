@@ -37,7 +37,7 @@ pub use catalog::{ABOUT_NAMES, ABOUT_SIZES, name_parts};
 pub use facts::{CatalogFacts, Namespace, RelationName};
 pub use integer::Arithmetic;
 pub use interval::IntervalOperation;
-pub use session::{SessionFacts, SettingRow, SettingsView};
+pub use session::{CursorRow, SessionFacts, SettingRow, SettingsView};
 pub use similar::SIMILAR_TO_ESCAPE;
 pub use single::{FIRST_TWO, ONLY_VALUE};
 pub use text::{quote_ident, quote_literal};

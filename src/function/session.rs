@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use chrono::{DateTime, Utc};
@@ -32,6 +33,17 @@ pub struct SettingRow {
     pub reset_value: Option<String>,
 }
 
+/// One open cursor, as `pg_cursors` shows it.
+#[derive(Debug, Clone)]
+pub struct CursorRow {
+    pub name: String,
+    pub statement: Arc<str>,
+    pub is_holdable: bool,
+    pub is_binary: bool,
+    pub is_scrollable: bool,
+    pub created: SystemTime,
+}
+
 /// The settings of a session, as functions and `pg_settings` need them.
 pub trait SettingsView: fmt::Debug + Send + Sync {
     /// The value of a setting as `SHOW` prints it; none for a name that does not exist.
@@ -57,6 +69,7 @@ pub struct SessionFacts {
     /// Whether there are temporary tables, which every path begins with.
     temporary: AtomicBool,
     statement: RwLock<Arc<CatalogFacts>>,
+    cursors: RwLock<Vec<CursorRow>>,
 }
 
 impl SessionFacts {
@@ -77,6 +90,7 @@ impl SessionFacts {
             search_path: RwLock::new(vec!["public".to_owned()]),
             temporary: AtomicBool::new(false),
             statement: RwLock::default(),
+            cursors: RwLock::default(),
         }
     }
 
@@ -122,6 +136,15 @@ impl SessionFacts {
     /// Gives the statement that runs next its facts; those of the last one are let go.
     pub fn pin(&self, facts: CatalogFacts) {
         *self.statement.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    /// The cursors that are open, by name.
+    pub fn cursors(&self) -> Vec<CursorRow> {
+        self.cursors.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn list_cursors(&self, cursors: Vec<CursorRow>) {
+        *self.cursors.write().unwrap_or_else(PoisonError::into_inner) = cursors;
     }
 
     fn current_schema(&self) -> Option<String> {

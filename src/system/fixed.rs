@@ -40,6 +40,19 @@ pub(super) fn collations(_: &Context, rows: &mut Rows) {
     }
 }
 
+pub(super) fn cursors(context: &Context, rows: &mut Rows) {
+    for one in context.session.cursors() {
+        rows.push([
+            ("name", one.name.into()),
+            ("statement", one.statement.as_ref().into()),
+            ("is_holdable", one.is_holdable.into()),
+            ("is_binary", one.is_binary.into()),
+            ("is_scrollable", one.is_scrollable.into()),
+            ("creation_time", one.created.into()),
+        ]);
+    }
+}
+
 pub(super) fn databases(context: &Context, rows: &mut Rows) {
     for name in context.browse.catalogs() {
         rows.push([

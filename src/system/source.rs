@@ -65,6 +65,7 @@ pub(super) fn of(definition: &Definition) -> Source {
         ("pg_catalog", "pg_class") => Source::Relations(relations::CLASSES),
         ("pg_catalog", "pg_collation") => Source::Fixed(fixed::collations),
         ("pg_catalog", "pg_constraint") => Source::Relations(constraints::CONSTRAINTS),
+        ("pg_catalog", "pg_cursors") => Source::Fixed(fixed::cursors),
         ("pg_catalog", "pg_database") => Source::Fixed(fixed::databases),
         ("pg_catalog", "pg_description") => Source::Relations(relations::DESCRIPTIONS),
         ("pg_catalog", "pg_language") => Source::Fixed(fixed::languages),

@@ -49,6 +49,8 @@ struct Savepoint {
     name: String,
     overlay: Overlay,
     settings: SettingsMark,
+    /// How many cursors were declared before it.
+    cursors: u64,
 }
 
 impl Work {
@@ -231,25 +233,29 @@ impl Session {
 
     /// Commits a block's transaction; the settings go with it.
     async fn finish(&mut self, work: Work, query: String) -> Result<()> {
-        let committed = self.commit(&work.transaction, query).await;
+        let committed = match self.persist_cursors().await {
+            Ok(()) => self.commit(&work.transaction, query).await,
+            Err(failed) => Err(failed),
+        };
         let settled = self.settled(committed.is_ok());
         committed.and(settled)
     }
 
     fn settled(&mut self, committed: bool) -> Result<()> {
         self.settings.end(committed);
+        self.settle_cursors(committed);
         self.refresh_state()
     }
 
     fn savepoint(&mut self, name: &str) -> Result<()> {
         let limit = self.engine.config.statements_max;
-        let settings = self.settings.mark();
+        let (settings, cursors) = (self.settings.mark(), self.cursors_declared);
         let Block::Explicit(work) = &mut self.block else { return Err(only_in_blocks("SAVEPOINT")) };
         if work.savepoints.len() >= limit {
             return Err(Error::LimitExceeded(format!("a transaction can hold {limit} savepoints")));
         }
         let overlay = work.transaction.overlay();
-        work.savepoints.push(Savepoint { name: name.to_owned(), overlay, settings });
+        work.savepoints.push(Savepoint { name: name.to_owned(), overlay, settings, cursors });
         Ok(())
     }
 
@@ -274,10 +280,12 @@ impl Session {
         let savepoint = &work.savepoints[at];
         work.transaction.go_back(&savepoint.overlay);
         self.settings.go_back(&savepoint.settings);
+        let declared = savepoint.cursors;
         self.block = match std::mem::take(&mut self.block) {
             Block::Failed(work) => Block::Explicit(work),
             other => other,
         };
+        self.close_cursors_since(declared);
         self.refresh_state()
     }
 

@@ -20,7 +20,7 @@ use tracing::{debug, error, info, warn};
 
 use super::cancel::CancelKey;
 use super::encode::row_description;
-use super::portal::{Cursor, Portal, text_formats};
+use super::portal::{Cursor, Portal, same_formats};
 use super::startup::Authenticated;
 use super::stream::{PgStream, Severity, warning};
 use crate::engine::Engine;
@@ -248,11 +248,14 @@ impl Connection {
     /// Runs one statement; the last of a message is complete when its implicit transaction is committed.
     async fn statement(&mut self, parsed: &Parsed, is_last: bool) -> Result<()> {
         let cancel = self.session.cancel().clone();
+        if let Some(tag) = self.move_portal(&parsed.statement).await? {
+            return self.complete(tag);
+        }
         let executed = self.session.execute(parsed, &[]);
         let tag = match watched(&self.stream, &cancel, executed).await? {
             Outcome::Done(tag) => tag,
             Outcome::Rows(rows) => {
-                let formats = text_formats(&rows.schema);
+                let formats = same_formats(&rows.schema, rows.binary);
                 self.stream.write_raw(&row_description(&rows.schema, &formats)?);
                 let options = self.encode_options()?;
                 let started = Cursor::start(rows, &formats, &options);
