@@ -10,7 +10,7 @@ use arrow::datatypes::{Field, FieldRef, Schema};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::sql::sqlparser::ast;
 
-use super::ddl::tolerate;
+use super::ddl::{note_skipped, tolerate};
 use super::execute::{Outcome, Run};
 use super::parse;
 use super::plan::{FullName, Planner};
@@ -39,7 +39,8 @@ impl Session {
         run: &Run,
     ) -> Result<Outcome> {
         let full = match planner.find(&alter.name).await {
-            Err(Error::TableNotFound(_) | Error::SchemaNotFound(_)) if alter.if_exists => {
+            Err(missing @ (Error::TableNotFound(_) | Error::SchemaNotFound(_))) if alter.if_exists => {
+                note_skipped(&planner.facts, &missing);
                 return Ok(done("ALTER TABLE"));
             }
             found => found?,
@@ -60,13 +61,13 @@ impl Session {
         match action {
             AlterAction::AddColumn { parent, column, if_not_exists, place } => {
                 let added = self.add_column(planner, full, (parent, column, place.clone()), run).await;
-                tolerate(added, *if_not_exists, |error| {
-                    matches!(error, Error::AlreadyExists { kind: "column", .. })
-                })
+                let is_there = |error: &Error| matches!(error, Error::AlreadyExists { kind: "column", .. });
+                tolerate(added, *if_not_exists, is_there, &planner.facts)
             }
             AlterAction::DropColumn { path, if_exists, cascade } => {
                 let dropped = drop_column(planner, full, path, *cascade).await;
-                tolerate(dropped, *if_exists, |error| matches!(error, Error::ColumnNotFound { .. }))
+                let is_missing = |error: &Error| matches!(error, Error::ColumnNotFound { .. });
+                tolerate(dropped, *if_exists, is_missing, &planner.facts)
             }
             AlterAction::RenameColumn { path, to } => {
                 let views = views_over(planner, full).await?;
@@ -106,7 +107,8 @@ impl Session {
                     rules.keys.retain(|key| key.name != *name);
                     if found { Ok(()) } else { Err(missing_constraint(full, name)) }
                 });
-                tolerate(dropped.await, *if_exists, |error| matches!(error, Error::UndefinedObject(_)))
+                let is_missing = |error: &Error| matches!(error, Error::UndefinedObject(_));
+                tolerate(dropped.await, *if_exists, is_missing, &planner.facts)
             }
             AlterAction::RenameConstraint { from, to } => {
                 change_rules(planner, full, |rules, _| rename_constraint(rules, full, from, to)).await

@@ -7,6 +7,7 @@ mod block;
 mod cursors;
 mod past;
 mod prepared;
+mod signals;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,8 @@ use std::sync::atomic::AtomicBool;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::execution::context::{SessionContext, SessionState};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use self::block::Block;
 pub use self::prepared::Prepared;
@@ -32,7 +35,9 @@ use super::weight::is_constant;
 use super::{Engine, explain, show};
 use crate::catalog::temporary::Temporary;
 use crate::error::{Error, Result};
+pub use crate::function::Notice;
 use crate::function::{self, SessionFacts};
+use crate::runtime::channels::Listening;
 use crate::runtime::queries::Cancel;
 use crate::runtime::sessions::SessionGuard;
 
@@ -44,13 +49,6 @@ pub struct SessionOptions {
     pub process_id: i32,
     /// Settings that the client gave at its start.
     pub settings: Vec<(String, String)>,
-}
-
-/// A warning that goes along with a statement's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    pub sqlstate: &'static str,
-    pub message: String,
 }
 
 /// One client's session.
@@ -66,8 +64,11 @@ pub struct Session {
     cursors: BTreeMap<String, Cursor>,
     /// How many cursors were declared so far.
     cursors_declared: u64,
-    /// What the client is told beside the answer.
-    notices: Vec<Notice>,
+    /// What changes for this session's mailbox when its transaction commits.
+    listening: Vec<Listening>,
+    /// Whether it has listened to anything yet.
+    listens: bool,
+    arrived: Arc<Notify>,
     committing: Arc<AtomicBool>,
     temporary: Arc<Temporary>,
     /// Stops the statements that run from now on, until the next is armed.
@@ -92,7 +93,7 @@ impl Session {
         let sessions = &engine.runtime.sessions;
         let presence = sessions.open(process_id, &user, &database);
         let facts = SessionFacts::new(&user, &database, process_id, engine.started, view);
-        let facts = Arc::new(facts.among(Arc::clone(sessions)));
+        let facts = Arc::new(facts.among(sessions, &engine.runtime.channels, &engine.runtime.locks));
         let context = SessionContext::new_with_state(engine.base.clone());
         function::register(&context, &facts);
         let mut state = context.state();
@@ -112,7 +113,9 @@ impl Session {
             block: Block::None,
             cursors: BTreeMap::new(),
             cursors_declared: 0,
-            notices: Vec::new(),
+            listening: Vec::new(),
+            listens: false,
+            arrived: Arc::default(),
             committing: Arc::default(),
             temporary,
             cancel,
@@ -126,20 +129,30 @@ impl Session {
 
     /// Makes `cancel` the one that stops this session's next statements from outside.
     pub fn arm(&mut self, cancel: Cancel) {
+        self.presence.arm(cancel.clone());
         self.cancel = cancel;
+    }
+
+    /// Fires when another session ends this one.
+    pub fn end(&self) -> CancellationToken {
+        self.presence.end()
     }
 
     pub fn cancel(&self) -> &Cancel {
         &self.cancel
     }
 
-    /// Takes the warnings since the last call, unless the client wants to hear of errors only.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        if self.notices.is_empty() {
-            return Vec::new();
+    /// Takes the notices since the last call that the client wants to hear of.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        let mut notices = self.facts.take_notices();
+        if !notices.is_empty() {
+            match self.settings.text("client_min_messages").as_str() {
+                "error" => notices.clear(),
+                "warning" => notices.retain(|notice| notice.is_warning),
+                _ => {}
+            }
         }
-        let notices = std::mem::take(&mut self.notices);
-        if self.settings.text("client_min_messages") == "error" { Vec::new() } else { notices }
+        notices
     }
 
     /// Looks up what a statement needs and answers, without running it.
@@ -272,7 +285,7 @@ impl Session {
                     .map(|ty| show::arrow_type(&self.state, ty).map(Some))
                     .collect::<Result<Vec<_>>>()?;
                 let prepared = self.prepared(statement.as_ref().clone(), &types, &run).await?;
-                self.store(name.clone(), prepared)?;
+                self.store(name.clone(), prepared, Some(&parsed.text))?;
                 Ok(done("PREPARE"))
             }
             Statement::Begin(_)
@@ -293,10 +306,15 @@ impl Session {
             Statement::Fetch(fetch) => self.fetch(fetch, run).await,
             Statement::CloseCursor(name) => self.close_cursors(name.as_deref()),
             Statement::Upkeep(upkeep) => Box::pin(self.tend(upkeep, run)).await,
-            _ => match self.set(statement)? {
-                Some(outcome) => Ok(outcome),
-                None => self.change(statement, values, run).await,
-            },
+            _ => {
+                if let Some(outcome) = self.set(statement)? {
+                    return Ok(outcome);
+                }
+                match self.signal(statement).await? {
+                    Some(outcome) => Ok(outcome),
+                    None => self.change(statement, values, run).await,
+                }
+            }
         }
     }
 
@@ -324,12 +342,12 @@ impl Session {
                 done("RESET")
             }
             Statement::Deallocate(None) => {
-                self.statements.retain(|name, _| name.is_empty());
+                self.close_statements();
                 done("DEALLOCATE ALL")
             }
             Statement::Deallocate(Some(name)) => {
-                let removed = self.statements.remove(name);
-                removed.ok_or_else(|| Error::StatementNotFound(name.clone()))?;
+                self.statement(name)?;
+                self.close_statement(name);
                 done("DEALLOCATE")
             }
             Statement::KillQuery(id) => match self.engine.runtime.queries.kill(id, &self.user) {
@@ -358,8 +376,9 @@ impl Session {
             }
             Discard::All => {
                 self.refuse_in_block("DISCARD ALL")?;
-                self.statements.clear();
+                self.close_statements();
                 self.close_cursors(None)?;
+                self.discard_signals()?;
                 self.settings.reset(None)?;
                 self.refresh_state()?;
                 self.temporary.discard().await;

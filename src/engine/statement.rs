@@ -131,6 +131,15 @@ pub enum Statement {
     Fetch(Fetch),
     /// With no name, all cursors.
     CloseCursor(Option<String>),
+    Listen(String),
+    /// With no name, to all channels.
+    Unlisten(Option<String>),
+    Notify {
+        channel: String,
+        payload: String,
+    },
+    Lock(Vec<Name>),
+    Checkpoint,
     /// `CALL system.runtime.kill_query('id')`.
     KillQuery(String),
 }
@@ -476,6 +485,11 @@ impl Statement {
             Self::Fetch(_) => "FETCH",
             Self::CloseCursor(None) => "CLOSE CURSOR ALL",
             Self::CloseCursor(Some(_)) => "CLOSE CURSOR",
+            Self::Listen(_) => "LISTEN",
+            Self::Unlisten(_) => "UNLISTEN",
+            Self::Notify { .. } => "NOTIFY",
+            Self::Lock(_) => "LOCK TABLE",
+            Self::Checkpoint => "CHECKPOINT",
             Self::KillQuery(_) => "CALL",
         }
     }

@@ -133,6 +133,12 @@ pub enum Error {
     Cancelled,
     #[error("canceling statement due to statement timeout after {0:?}")]
     Timeout(Duration),
+    #[error("terminating connection due to administrator command")]
+    Terminated,
+    #[error("canceling statement due to lock timeout")]
+    LockTimeout,
+    #[error("deadlock detected")]
+    Deadlock,
     #[error("terminating connection because the server is shutting down")]
     Shutdown,
     #[error("{0}")]
@@ -256,7 +262,9 @@ impl Error {
             Self::IdleSession => "57P05",
             Self::TransactionTimeout => "25P04",
             Self::Cancelled | Self::Timeout(_) => "57014",
-            Self::Shutdown => "57P01",
+            Self::Shutdown | Self::Terminated => "57P01",
+            Self::LockTimeout => "55P03",
+            Self::Deadlock => "40P01",
             Self::TooManyConnections(_) => "53300",
             Self::LimitExceeded(_) => "54000",
             Self::OutOfMemory(_) => "53200",

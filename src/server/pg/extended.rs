@@ -48,7 +48,7 @@ impl Connection {
         let preparing = self.session.prepare(parsed, &declared);
         let mut prepared = watched(&self.stream, &cancel, preparing).await?;
         prepared.declared_oids = message.type_oids;
-        self.session.store(message.name.unwrap_or_default(), prepared)?;
+        self.session.store(message.name.unwrap_or_default(), prepared, None)?;
         self.stream.send(Backend::ParseComplete(ParseComplete::new()))
     }
 
