@@ -11,7 +11,7 @@ use datafusion::logical_expr::TableSource;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::sql::sqlparser::ast;
 
-use super::ddl::tolerate;
+use super::ddl::{note_skipped, tolerate};
 use super::execute::{Outcome, Run};
 use super::keys::Added;
 use super::layout;
@@ -42,7 +42,8 @@ impl Session {
         run: &Run,
     ) -> Result<Outcome> {
         let full = match planner.find(&alter.name).await {
-            Err(Error::TableNotFound(_) | Error::SchemaNotFound(_)) if alter.if_exists => {
+            Err(missing @ (Error::TableNotFound(_) | Error::SchemaNotFound(_))) if alter.if_exists => {
+                note_skipped(&planner.facts, &missing);
                 return Ok(done("ALTER TABLE"));
             }
             found => found?,
@@ -63,13 +64,13 @@ impl Session {
         match action {
             AlterAction::AddColumn { parent, column, if_not_exists, place } => {
                 let added = self.add_column(planner, full, (parent, column, place.clone()), run).await;
-                tolerate(added, *if_not_exists, |error| {
-                    matches!(error, Error::AlreadyExists { kind: "column", .. })
-                })
+                let is_there = |error: &Error| matches!(error, Error::AlreadyExists { kind: "column", .. });
+                tolerate(added, *if_not_exists, is_there, &planner.facts)
             }
             AlterAction::DropColumn { path, if_exists, cascade } => {
                 let dropped = drop_column(planner, full, path, *cascade).await;
-                tolerate(dropped, *if_exists, |error| matches!(error, Error::ColumnNotFound { .. }))
+                let is_missing = |error: &Error| matches!(error, Error::ColumnNotFound { .. });
+                tolerate(dropped, *if_exists, is_missing, &planner.facts)
             }
             AlterAction::RenameColumn { path, to } => {
                 let views = views_over(planner, full).await?;
@@ -109,7 +110,8 @@ impl Session {
                     rules.keys.retain(|key| key.name != *name);
                     if found { Ok(()) } else { Err(missing_constraint(full, name)) }
                 });
-                tolerate(dropped.await, *if_exists, |error| matches!(error, Error::UndefinedObject(_)))
+                let is_missing = |error: &Error| matches!(error, Error::UndefinedObject(_));
+                tolerate(dropped.await, *if_exists, is_missing, &planner.facts)
             }
             AlterAction::Repartition(to) => layout::repartition(planner, full, to).await,
             AlterAction::SetProperties(written) => layout::set_properties(planner, full, written).await,

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
+use super::ddl::tolerate;
 use super::execute::{Outcome, Rows, Run};
 use super::plan::Planner;
 use super::session::{Session, done};
@@ -71,15 +72,15 @@ pub(super) async fn change(planner: &Planner, branch: &Branch) -> Result<()> {
     match branch {
         Branch::Create { name, if_not_exists, from } => {
             let from = from.as_deref().map(|from| planner.moment(from)).transpose()?;
-            match transaction.create_branch(catalog, name, from).await {
-                Err(Error::AlreadyExists { .. }) if *if_not_exists => Ok(()),
-                made => made,
-            }
+            let made = transaction.create_branch(catalog, name, from).await;
+            let is_there = |error: &Error| matches!(error, Error::AlreadyExists { .. });
+            tolerate(made, *if_not_exists, is_there, &planner.facts)
         }
-        Branch::Drop { name, if_exists } => match transaction.drop_branch(catalog, name).await {
-            Err(Error::BranchNotFound(_)) if *if_exists => Ok(()),
-            dropped => dropped,
-        },
+        Branch::Drop { name, if_exists } => {
+            let dropped = transaction.drop_branch(catalog, name).await;
+            let is_missing = |error: &Error| matches!(error, Error::BranchNotFound(_));
+            tolerate(dropped, *if_exists, is_missing, &planner.facts)
+        }
         Branch::Merge { .. } | Branch::Show => {
             Err(Error::Internal("no change of branches reached the wrong place".to_owned()))
         }

@@ -17,6 +17,7 @@ use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::iceberg::Change;
+use crate::function::SessionFacts;
 
 impl Session {
     /// Runs a statement that changes a lake, and commits it unless a transaction block is open.
@@ -52,7 +53,12 @@ impl Session {
         }
         let committed = self.commit(&transaction, run.guard.id.clone()).await;
         // Somebody made it a moment ago: then it exists.
-        tolerate(committed, statement.may_exist(), |error| matches!(error, Error::AlreadyExists { .. }))?;
+        tolerate(
+            committed,
+            statement.may_exist(),
+            |error| matches!(error, Error::AlreadyExists { .. }),
+            &self.facts,
+        )?;
         Ok(answer(outcome, returned, run))
     }
 }
@@ -70,12 +76,16 @@ fn answer(done: Outcome, returned: Option<Returned>, run: Run) -> Outcome {
 /// Statements that read and write no rows.
 async fn change_names(planner: &Planner, statement: &Statement) -> Result<Outcome> {
     let transaction = planner.transaction.as_ref();
+    let facts = planner.facts.as_ref();
     match statement {
         Statement::CreateSchema { catalog, schema, if_not_exists } => {
             let catalog = catalog.as_ref().unwrap_or(&planner.database);
             transaction.ensure_catalog(catalog)?;
             refuse_system(schema)?;
             refuse_temporary(schema)?;
+            if *if_not_exists && transaction.schema_exists(catalog, schema).await? {
+                note_skipped(facts, &Error::AlreadyExists { kind: "schema", name: schema.clone() });
+            }
             transaction.create_schema(catalog, schema, *if_not_exists).await?;
         }
         Statement::DropSchema { names, if_exists, cascade } => {
@@ -84,27 +94,27 @@ async fn change_names(planner: &Planner, statement: &Statement) -> Result<Outcom
                 transaction.ensure_catalog(catalog)?;
                 refuse_temporary(schema)?;
                 let dropped = transaction.drop_schema(catalog, schema, *cascade).await;
-                tolerate(dropped, *if_exists, is_missing)?;
+                tolerate(dropped, *if_exists, is_missing, facts)?;
             }
         }
         Statement::Drop { kind, names, if_exists } => {
             for name in names {
-                tolerate(drop_one(planner, *kind, name).await, *if_exists, is_missing)?;
+                tolerate(drop_one(planner, *kind, name).await, *if_exists, is_missing, facts)?;
             }
         }
         Statement::Truncate { names, if_exists } => {
             for name in names {
-                tolerate(truncate(planner, name).await, *if_exists, is_missing)?;
+                tolerate(truncate(planner, name).await, *if_exists, is_missing, facts)?;
             }
         }
         Statement::Rename { from, to, if_exists, kind } => {
-            tolerate(rename(planner, from, None, Some(to), *kind).await, *if_exists, is_missing)?;
+            tolerate(rename(planner, from, None, Some(to), *kind).await, *if_exists, is_missing, facts)?;
         }
         Statement::SetSchema { name, schema, if_exists, kind } => {
-            tolerate(rename(planner, name, Some(schema), None, *kind).await, *if_exists, is_missing)?;
+            tolerate(rename(planner, name, Some(schema), None, *kind).await, *if_exists, is_missing, facts)?;
         }
         Statement::Restore { name, to, if_exists } => {
-            tolerate(restore(planner, name, to).await, *if_exists, is_missing)?;
+            tolerate(restore(planner, name, to).await, *if_exists, is_missing, facts)?;
         }
         Statement::Undrop { name, to } => undrop(planner, name, to.as_deref()).await?,
         Statement::Branch(branch) => branch::change(planner, branch).await?,
@@ -222,16 +232,32 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
     };
     let transaction = &planner.transaction;
     let made = transaction.put_view(&full.catalog, &full.schema, &full.name, record, create.or_replace).await;
-    tolerate(made, create.if_not_exists, |error| matches!(error, Error::AlreadyExists { .. }))?;
+    let is_there = |error: &Error| matches!(error, Error::AlreadyExists { .. });
+    tolerate(made, create.if_not_exists, is_there, &planner.facts)?;
     Ok(done("CREATE VIEW"))
 }
 
-/// Passes over an error that `IF [NOT] EXISTS` allows.
-pub(super) fn tolerate(result: Result<()>, allowed: bool, which: impl Fn(&Error) -> bool) -> Result<()> {
+/// Passes over an error that `IF [NOT] EXISTS` allows, and tells the client.
+pub(super) fn tolerate(
+    result: Result<()>,
+    allowed: bool,
+    which: impl Fn(&Error) -> bool,
+    facts: &SessionFacts,
+) -> Result<()> {
     match result {
-        Err(error) if allowed && which(&error) => Ok(()),
+        Err(error) if allowed && which(&error) => {
+            note_skipped(facts, &error);
+            Ok(())
+        }
         other => other,
     }
+}
+
+/// Tells the client that nothing was done, because it is so already.
+pub(super) fn note_skipped(facts: &SessionFacts, error: &Error) {
+    let is_there = matches!(error, Error::AlreadyExists { .. });
+    let sqlstate = if is_there { error.sqlstate() } else { "00000" };
+    facts.note(sqlstate, &format!("{error}, skipping"));
 }
 
 fn is_missing(error: &Error) -> bool {

@@ -14,9 +14,11 @@ use arrow::record_batch::RecordBatch;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::cursor::Taking;
 use super::frugal::Frugal;
 use super::weight::{is_constant, weight};
 use crate::error::{Error, Result};
@@ -41,6 +43,8 @@ pub struct Rows {
     pub schema: SchemaRef,
     /// The first word of the command tag.
     pub tag: &'static str,
+    /// Whether a client of the simple protocol gets values in binary form.
+    pub binary: bool,
     source: Source,
     run: Run,
 }
@@ -49,6 +53,7 @@ pub struct Rows {
 enum Source {
     Plan(Work),
     Batches(Vec<RecordBatch>),
+    Cursor(Taking),
 }
 
 /// A plan to run, and what to do when it does not fit into memory.
@@ -124,7 +129,8 @@ impl Rows {
         context: Arc<TaskContext>,
         run: Run,
     ) -> Self {
-        Self { schema: plan.schema(), tag, source: Source::Plan(Work { plan, context, frugal: None }), run }
+        let schema = plan.schema();
+        Self { schema, tag, binary: false, source: Source::Plan(Work { plan, context, frugal: None }), run }
     }
 
     /// Has the query planned by `frugal` if it does not fit into memory and no row was made yet.
@@ -137,11 +143,21 @@ impl Rows {
 
     /// Rows that are there already.
     pub fn of_batches(tag: &'static str, schema: SchemaRef, batches: Vec<RecordBatch>, run: Run) -> Self {
-        Self { schema, tag, source: Source::Batches(batches), run }
+        Self { schema, tag, binary: false, source: Source::Batches(batches), run }
+    }
+
+    /// Rows that a cursor gives, which has a query and a run of its own.
+    pub(super) fn of_cursor(schema: SchemaRef, binary: bool, taking: Taking, run: Run) -> Self {
+        Self { schema, tag: "FETCH", binary, source: Source::Cursor(taking), run }
     }
 
     pub fn of_batch(tag: &'static str, batch: RecordBatch, run: Run) -> Self {
-        Self { schema: batch.schema(), tag, source: Source::Batches(vec![batch]), run }
+        Self::of_batches(tag, batch.schema(), vec![batch], run)
+    }
+
+    /// Starts the query for its batches as they are. A type of its own, as a cursor's rows start others'.
+    pub(super) fn start_batches(self) -> BoxFuture<'static, Result<RowStream<RecordBatch>>> {
+        Box::pin(self.start(Ok))
     }
 
     /// Starts the query. `map` runs on the query threads, once a batch, in order.
@@ -159,7 +175,19 @@ impl Rows {
         let work = match self.source {
             Source::Batches(batches) => {
                 let ready = batches.into_iter().map(map).collect::<Result<_>>()?;
-                return Ok(RowStream { ready, running: None, run: self.run, cancel });
+                return Ok(RowStream { ready, running: None, weight: None, run: self.run, cancel });
+            }
+            Source::Cursor(taking) => {
+                let (sender, receiver) = mpsc::channel(AHEAD);
+                let task = self.run.runtime.cpu.spawn(taking.drive(cancel.clone(), map, sender));
+                let running = Some(Running { receiver, task });
+                return Ok(RowStream {
+                    ready: VecDeque::new(),
+                    running,
+                    weight: None,
+                    run: self.run,
+                    cancel,
+                });
             }
             Source::Plan(work) => work,
         };
@@ -169,7 +197,7 @@ impl Rows {
             while let Some(batch) = stream.next().await {
                 ready.push_back(map(batch?)?);
             }
-            return Ok(RowStream { ready, running: None, run: self.run, cancel });
+            return Ok(RowStream { ready, running: None, weight: None, run: self.run, cancel });
         }
         let weight = weight(work.plan.as_ref());
         self.run.runtime.queries.admit(&self.run.guard, weight).await?;
@@ -180,7 +208,8 @@ impl Rows {
         };
         let task = threads.spawn(drive(work, cancel.clone(), map, sender));
         let running = Some(Running { receiver, task });
-        Ok(RowStream { ready: VecDeque::new(), running, run: self.run, cancel })
+        let (ready, weight) = (VecDeque::new(), Some(weight));
+        Ok(RowStream { ready, running, weight, run: self.run, cancel })
     }
 }
 
@@ -241,6 +270,8 @@ async fn send_all<T: Send>(
 pub struct RowStream<T> {
     ready: VecDeque<T>,
     running: Option<Running<T>>,
+    /// Of a query that had to be admitted.
+    weight: Option<Weight>,
     run: Run,
     cancel: Cancel,
 }
@@ -255,6 +286,22 @@ impl<T> RowStream<T> {
     /// What stops this query.
     pub fn cancel(&self) -> &Cancel {
         &self.cancel
+    }
+
+    /// Gives the query's place among those that run to others, while nobody asks for its rows.
+    pub fn rest(&self) {
+        self.run.runtime.queries.rest(&self.run.guard);
+    }
+
+    /// Waits for a place again after [`RowStream::rest`].
+    ///
+    /// # Errors
+    /// While it waits for admission: what stopped it, and [`Error::LimitExceeded`].
+    pub async fn resume(&self) -> Result<()> {
+        match self.weight {
+            Some(weight) => self.run.runtime.queries.admit(&self.run.guard, weight).await,
+            None => Ok(()),
+        }
     }
 
     /// The next result; none at the end.

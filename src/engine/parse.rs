@@ -8,11 +8,13 @@
 mod alter;
 mod branch;
 mod create;
+mod cursor;
 mod explain;
 mod layout;
 mod modify;
 mod restore;
 mod session;
+mod signal;
 mod transaction;
 mod upkeep;
 mod version;
@@ -41,6 +43,7 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
         .tokenize_with_location()
         .map_err(|error| syntax(sql, &error.message, Some(error.location)))?;
     let mut statements = Vec::new();
+    let tokens = signal::without_row_locks(tokens);
     for tokens in split(version::mark(sql, tokens).map_err(|error| locate(sql, error))?) {
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { continue };
         let (from, to) = (offset(sql, first.span.start), offset(sql, last.span.end));
@@ -108,6 +111,15 @@ impl Source<'_> {
             (Keyword::EXECUTE, _) => self.execute(),
             (Keyword::DEALLOCATE, _) => self.deallocate(),
             (Keyword::DISCARD, _) => self.discard(),
+            (Keyword::DECLARE, _) => self.declare(),
+            (Keyword::FETCH, _) => self.fetch(false),
+            (_, "move") => self.fetch(true),
+            (Keyword::CLOSE, _) => self.close_cursor(),
+            (_, "listen") => self.listen(),
+            (_, "unlisten") => self.unlisten(),
+            (_, "notify") => self.notify(),
+            (Keyword::LOCK, _) => self.lock(),
+            (_, "checkpoint") => self.checkpoint(),
             (Keyword::TABLE, _) => self.table(),
             (Keyword::ALTER, _) if self.is_restore() => self.restore(),
             (Keyword::ALTER, _) if self.is_execute() => self.alter_execute(),

@@ -4,11 +4,13 @@
 //! PREPARE keeps in [`prepared`], what DataFusion is told of the settings in [`state`].
 
 mod block;
+mod cursors;
 mod past;
 mod prepared;
+mod signals;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,11 +18,14 @@ use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::{SessionContext, SessionState};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use self::block::Block;
 pub use self::prepared::Prepared;
 use self::prepared::is_immutable;
 use super::catalog_types::References;
+use super::cursor::Cursor;
 use super::execute::{Outcome, Rows, Run, stopped_or};
 use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
@@ -32,7 +37,9 @@ use super::weight::is_constant;
 use super::{Engine, explain, show};
 use crate::catalog::temporary::Temporary;
 use crate::error::{Error, Result};
+pub use crate::function::Notice;
 use crate::function::{self, SessionFacts};
+use crate::runtime::channels::Listening;
 use crate::runtime::queries::Cancel;
 use crate::runtime::sessions::SessionGuard;
 
@@ -46,13 +53,6 @@ pub struct SessionOptions {
     pub settings: Vec<(String, String)>,
 }
 
-/// A warning that goes along with a statement's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    pub sqlstate: &'static str,
-    pub message: String,
-}
-
 /// One client's session.
 pub struct Session {
     pub engine: Arc<Engine>,
@@ -63,8 +63,14 @@ pub struct Session {
     /// Statements by name, the client's and those of PREPARE alike; the unnamed one is `""`.
     statements: HashMap<String, Arc<Prepared>>,
     block: Block,
-    /// What the client is told beside the answer.
-    notices: Vec<Notice>,
+    cursors: BTreeMap<String, Cursor>,
+    /// How many cursors were declared so far.
+    cursors_declared: u64,
+    /// What changes for this session's mailbox when its transaction commits.
+    listening: Vec<Listening>,
+    /// Whether it has listened to anything yet.
+    listens: bool,
+    arrived: Arc<Notify>,
     committing: Arc<AtomicBool>,
     temporary: Arc<Temporary>,
     /// Stops the statements that run from now on, until the next is armed.
@@ -89,7 +95,7 @@ impl Session {
         let sessions = &engine.runtime.sessions;
         let presence = sessions.open(process_id, &user, &database);
         let facts = SessionFacts::new(&user, &database, process_id, engine.started, view);
-        let facts = Arc::new(facts.among(Arc::clone(sessions)));
+        let facts = Arc::new(facts.among(sessions, &engine.runtime.channels, &engine.runtime.locks));
         let context = SessionContext::new_with_state(engine.base.clone());
         function::register(&context, &facts);
         let mut state = context.state();
@@ -108,7 +114,11 @@ impl Session {
             facts,
             statements,
             block: Block::None,
-            notices: Vec::new(),
+            cursors: BTreeMap::new(),
+            cursors_declared: 0,
+            listening: Vec::new(),
+            listens: false,
+            arrived: Arc::default(),
             committing: Arc::default(),
             temporary,
             cancel,
@@ -122,20 +132,30 @@ impl Session {
 
     /// Makes `cancel` the one that stops this session's next statements from outside.
     pub fn arm(&mut self, cancel: Cancel) {
+        self.presence.arm(cancel.clone());
         self.cancel = cancel;
+    }
+
+    /// Fires when another session ends this one.
+    pub fn end(&self) -> CancellationToken {
+        self.presence.end()
     }
 
     pub fn cancel(&self) -> &Cancel {
         &self.cancel
     }
 
-    /// Takes the warnings since the last call, unless the client wants to hear of errors only.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        if self.notices.is_empty() {
-            return Vec::new();
+    /// Takes the notices since the last call that the client wants to hear of.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        let mut notices = self.facts.take_notices();
+        if !notices.is_empty() {
+            match self.settings.text("client_min_messages").as_str() {
+                "error" => notices.clear(),
+                "warning" => notices.retain(|notice| notice.is_warning),
+                _ => {}
+            }
         }
-        let notices = std::mem::take(&mut self.notices);
-        if self.settings.text("client_min_messages") == "error" { Vec::new() } else { notices }
+        notices
     }
 
     /// Looks up what a statement needs and answers, without running it.
@@ -182,11 +202,16 @@ impl Session {
                 let returning = Returning::new(items, modify.alias.as_ref(), &modify.target.name);
                 schema = Some(self.returned_schema(returning, &modify.target, &mut parameters, run).await?);
             }
+        } else if let Statement::Declare(declare) = &parsed.statement {
+            parameters = self.declare_parameters(declare, declared, run).await?;
         } else {
-            schema = show::schema_of(&parsed.statement);
-            if let Statement::Execute { name, .. } = &parsed.statement {
-                schema = self.statement(name)?.schema.clone();
-            }
+            schema = match &parsed.statement {
+                Statement::Execute { name, .. } => self.statement(name)?.schema.clone(),
+                Statement::Fetch(fetch) if !fetch.moves => {
+                    self.cursor(&fetch.cursor).map(|cursor| Arc::clone(&cursor.schema))
+                }
+                other => show::schema_of(other),
+            };
         }
         Ok(Prepared { parsed, parameters, declared_oids: Vec::new(), schema, constant })
     }
@@ -221,7 +246,7 @@ impl Session {
         let cancel = run.cancel().clone();
         let outcome = match show::query_of(statement, &self.database)? {
             Some(query) => self.query(statement, *query, values, run).await,
-            None => self.command(statement, values, run).await,
+            None => self.command(parsed, values, run).await,
         };
         outcome.map_err(|error| stopped_or(&cancel, error))
     }
@@ -247,7 +272,8 @@ impl Session {
         Ok(Outcome::Rows(Rows::of_plan("SELECT", plan, context, run).or_frugally(frugal)))
     }
 
-    async fn command(&mut self, statement: &Statement, values: &[ScalarValue], run: Run) -> Result<Outcome> {
+    async fn command(&mut self, parsed: &Parsed, values: &[ScalarValue], run: Run) -> Result<Outcome> {
+        let statement = &parsed.statement;
         match statement {
             Statement::Explain(request) => explain::explain(self, request, run).await,
             Statement::ShowSetting(name) => show::setting(self, name.as_deref(), run),
@@ -262,7 +288,7 @@ impl Session {
                     .map(|ty| show::arrow_type(&self.state, ty).map(Some))
                     .collect::<Result<Vec<_>>>()?;
                 let prepared = self.prepared(statement.as_ref().clone(), &types, &run).await?;
-                self.store(name.clone(), prepared)?;
+                self.store(name.clone(), prepared, Some(&parsed.text))?;
                 Ok(done("PREPARE"))
             }
             Statement::Begin(_)
@@ -277,11 +303,21 @@ impl Session {
                 self.branch(branch, run).await
             }
             Statement::Discard(what) => self.discard(*what, run).await,
+            Statement::Declare(declare) => {
+                Box::pin(self.declare_cursor(declare, values, Arc::clone(&parsed.text), run)).await
+            }
+            Statement::Fetch(fetch) => self.fetch(fetch, run).await,
+            Statement::CloseCursor(name) => self.close_cursors(name.as_deref()),
             Statement::Upkeep(upkeep) => Box::pin(self.tend(upkeep, run)).await,
-            _ => match self.set(statement)? {
-                Some(outcome) => Ok(outcome),
-                None => self.change(statement, values, run).await,
-            },
+            _ => {
+                if let Some(outcome) = self.set(statement)? {
+                    return Ok(outcome);
+                }
+                match self.signal(statement).await? {
+                    Some(outcome) => Ok(outcome),
+                    None => self.change(statement, values, run).await,
+                }
+            }
         }
     }
 
@@ -309,12 +345,12 @@ impl Session {
                 done("RESET")
             }
             Statement::Deallocate(None) => {
-                self.statements.retain(|name, _| name.is_empty());
+                self.close_statements();
                 done("DEALLOCATE ALL")
             }
             Statement::Deallocate(Some(name)) => {
-                let removed = self.statements.remove(name);
-                removed.ok_or_else(|| Error::StatementNotFound(name.clone()))?;
+                self.statement(name)?;
+                self.close_statement(name);
                 done("DEALLOCATE")
             }
             Statement::KillQuery(id) => match self.engine.runtime.queries.kill(id, &self.user) {
@@ -343,7 +379,9 @@ impl Session {
             }
             Discard::All => {
                 self.refuse_in_block("DISCARD ALL")?;
-                self.statements.clear();
+                self.close_statements();
+                self.close_cursors(None)?;
+                self.discard_signals()?;
                 self.settings.reset(None)?;
                 self.refresh_state()?;
                 self.temporary.discard().await;

@@ -257,6 +257,10 @@ impl SettingsView for Settings {
         self.show(name).ok()
     }
 
+    fn limit(&self, name: &str) -> Option<Duration> {
+        self.duration(name)
+    }
+
     fn set(&self, name: &str, value: &str, is_local: bool) -> Result<String> {
         Self::set(self, name, Some(value), is_local)?;
         self.show(name)

@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::ast;
 
+use super::cursor::{Declare, Fetch};
 use super::parse::Moment;
 use super::upkeep::Upkeep;
 use crate::catalog::temporary::OnCommit;
@@ -126,6 +127,19 @@ pub enum Statement {
     /// With no name, all prepared statements.
     Deallocate(Option<String>),
     Discard(Discard),
+    Declare(Box<Declare>),
+    Fetch(Fetch),
+    /// With no name, all cursors.
+    CloseCursor(Option<String>),
+    Listen(String),
+    /// With no name, to all channels.
+    Unlisten(Option<String>),
+    Notify {
+        channel: String,
+        payload: String,
+    },
+    Lock(Vec<Name>),
+    Checkpoint,
     /// `CALL system.runtime.kill_query('id')`.
     KillQuery(String),
 }
@@ -488,6 +502,16 @@ impl Statement {
             Self::Deallocate(None) => "DEALLOCATE ALL",
             Self::Deallocate(Some(_)) => "DEALLOCATE",
             Self::Discard(_) => "DISCARD",
+            Self::Declare(_) => "DECLARE CURSOR",
+            Self::Fetch(fetch) if fetch.moves => "MOVE",
+            Self::Fetch(_) => "FETCH",
+            Self::CloseCursor(None) => "CLOSE CURSOR ALL",
+            Self::CloseCursor(Some(_)) => "CLOSE CURSOR",
+            Self::Listen(_) => "LISTEN",
+            Self::Unlisten(_) => "UNLISTEN",
+            Self::Notify { .. } => "NOTIFY",
+            Self::Lock(_) => "LOCK TABLE",
+            Self::Checkpoint => "CHECKPOINT",
             Self::KillQuery(_) => "CALL",
         }
     }

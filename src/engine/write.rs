@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuil
 use datafusion::prelude::col;
 use datafusion::sql::sqlparser::ast;
 
-use super::ddl::refuse_system;
+use super::ddl::{note_skipped, refuse_system};
 use super::dialect::display_name;
 use super::execute::{Outcome, Run};
 use super::frugal::Frugal;
@@ -45,6 +45,8 @@ impl Session {
         let tag = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
         let may_exist = create.if_not_exists && !create.or_replace;
         if may_exist && transaction.relation(&full.catalog, &full.schema, &full.name).await?.is_some() {
+            let name = full.name.clone();
+            note_skipped(&planner.facts, &Error::AlreadyExists { kind: "relation", name });
             return Ok(done(tag));
         }
         let mut declared = Declared::default();

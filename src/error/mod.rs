@@ -109,6 +109,12 @@ pub enum Error {
     DuplicateStatement(String),
     #[error("portal \"{0}\" already exists")]
     DuplicatePortal(String),
+    #[error("cursor \"{0}\" does not exist")]
+    CursorNotFound(String),
+    #[error("cursor \"{0}\" already exists")]
+    DuplicateCursor(String),
+    #[error("cursor can only scan forward")]
+    NotScrollable,
     #[error("current transaction is aborted, commands ignored until end of transaction block")]
     TransactionAborted,
     #[error("{0}")]
@@ -129,6 +135,12 @@ pub enum Error {
     Cancelled,
     #[error("canceling statement due to statement timeout after {0:?}")]
     Timeout(Duration),
+    #[error("terminating connection due to administrator command")]
+    Terminated,
+    #[error("canceling statement due to lock timeout")]
+    LockTimeout,
+    #[error("deadlock detected")]
+    Deadlock,
     #[error("terminating connection because the server is shutting down")]
     Shutdown,
     #[error("{0}")]
@@ -241,9 +253,10 @@ impl Error {
             Self::AuthenticationTimeout => "57014",
             Self::ConnectionLost(_) => "08006",
             Self::StatementNotFound(_) => "26000",
-            Self::PortalNotFound(_) => "34000",
+            Self::PortalNotFound(_) | Self::CursorNotFound(_) => "34000",
             Self::DuplicateStatement(_) => "42P05",
-            Self::DuplicatePortal(_) => "42P03",
+            Self::DuplicatePortal(_) | Self::DuplicateCursor(_) => "42P03",
+            Self::NotScrollable => "55000",
             Self::TransactionAborted => "25P02",
             Self::ActiveTransaction(_) => "25001",
             Self::NoActiveTransaction(_) => "25P01",
@@ -252,7 +265,9 @@ impl Error {
             Self::IdleSession => "57P05",
             Self::TransactionTimeout => "25P04",
             Self::Cancelled | Self::Timeout(_) => "57014",
-            Self::Shutdown => "57P01",
+            Self::Shutdown | Self::Terminated => "57P01",
+            Self::LockTimeout => "55P03",
+            Self::Deadlock => "40P01",
             Self::TooManyConnections(_) => "53300",
             Self::LimitExceeded(_) => "54000",
             Self::OutOfMemory(_) => "53200",
@@ -281,6 +296,7 @@ impl Error {
                 Some("Raise --memory-limit, or make the query read or group less at a time.".to_owned())
             }
             Self::DiskFull(_) => Some("Free space in the spill folder, or raise --spill-limit.".to_owned()),
+            Self::NotScrollable => Some("Declare it with SCROLL to enable backward scan.".to_owned()),
             Self::TransactionAborted => Some("End the transaction with ROLLBACK.".to_owned()),
             Self::CommitConflict { .. } => Some("Run the transaction again.".to_owned()),
             Self::MergeConflict { .. } => {

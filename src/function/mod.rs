@@ -13,11 +13,13 @@ mod facts;
 mod integer;
 mod interval;
 mod json;
+pub mod lock;
 pub mod oid;
 mod references;
 mod row;
 mod series;
 mod session;
+mod signal;
 mod similar;
 mod single;
 mod sum;
@@ -41,7 +43,7 @@ pub use references::{ABOUT_FUNCTIONS, reference_input, reference_output};
 pub use facts::{CatalogFacts, IndexName, Namespace, RelationName};
 pub use integer::Arithmetic;
 pub use interval::IntervalOperation;
-pub use session::{SessionFacts, SettingRow, SettingsView};
+pub use session::{CursorRow, Notice, SessionFacts, SettingRow, SettingsView, StatementRow};
 pub use similar::SIMILAR_TO_ESCAPE;
 pub use single::{FIRST_TWO, ONLY_VALUE};
 pub use text::{quote_ident, quote_literal};
@@ -60,6 +62,7 @@ pub fn register(context: &SessionContext, facts: &Arc<SessionFacts>) {
     for (name, function) in table_functions() {
         context.register_udtf(name, function);
     }
+    context.register_udtf("pg_listening_channels", signal::listening_channels(facts));
 }
 
 /// Functions that need no session.
@@ -80,10 +83,17 @@ pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// Functions that answer about the session with `facts`: who is connected, its settings, its database.
 pub fn session_functions(facts: &Arc<SessionFacts>) -> Vec<Arc<ScalarUDF>> {
-    let rows = [session::functions(facts), catalog::functions(facts), references::functions(facts)];
+    let rows = [
+        session::functions(facts),
+        catalog::functions(facts),
+        references::functions(facts),
+        lock::functions(facts),
+        signal::functions(facts),
+    ];
     let mut all: Vec<Arc<ScalarUDF>> = rows.into_iter().flatten().map(row::RowFunction::into_udf).collect();
     all.extend(template::functions(facts));
     all.push(interval::age(facts));
+    all.extend(lock::waiting_functions(facts));
     all
 }
 

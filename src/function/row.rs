@@ -157,7 +157,7 @@ impl ScalarUDFImpl for RowFunction {
     }
 }
 
-fn row_values(columns: &[ColumnarValue], row: usize) -> Result<Vec<ScalarValue>> {
+pub(super) fn row_values(columns: &[ColumnarValue], row: usize) -> Result<Vec<ScalarValue>> {
     columns
         .iter()
         .map(|column| match column {
@@ -173,7 +173,10 @@ pub(super) struct Values<'a> {
     values: &'a [ScalarValue],
 }
 
-impl Values<'_> {
+impl<'a> Values<'a> {
+    pub(super) fn new(function: &'static str, values: &'a [ScalarValue]) -> Self {
+        Self { function, values }
+    }
     pub(super) fn len(&self) -> usize {
         self.values.len()
     }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use chrono::{DateTime, Utc};
@@ -11,7 +12,14 @@ use datafusion::common::{Result, ScalarValue};
 use super::CatalogFacts;
 use super::row::{RowFunction, Values, utf8};
 use crate::error;
+use crate::runtime::channels::{self, Channels};
+use crate::runtime::locks::{Locks, Owner, Scope};
 use crate::runtime::sessions::Sessions;
+
+/// How many notifications one transaction may send.
+const SENT_MAX: usize = 10_000;
+/// Further ones within one statement are let go.
+const NOTICES_MAX: usize = 1_000;
 
 /// One setting, as `pg_settings` shows it.
 #[derive(Debug, Clone, Default)]
@@ -32,10 +40,42 @@ pub struct SettingRow {
     pub reset_value: Option<String>,
 }
 
+/// One open cursor, as `pg_cursors` shows it.
+#[derive(Debug, Clone)]
+pub struct CursorRow {
+    pub name: String,
+    pub statement: Arc<str>,
+    pub is_holdable: bool,
+    pub is_binary: bool,
+    pub is_scrollable: bool,
+    pub created: SystemTime,
+}
+
+/// One prepared statement, as `pg_prepared_statements` shows it.
+#[derive(Debug, Clone)]
+pub struct StatementRow {
+    pub name: String,
+    pub statement: Arc<str>,
+    pub prepared: SystemTime,
+    pub parameter_types: Vec<String>,
+    pub from_sql: bool,
+}
+
+/// What a client is told beside a statement's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether something is amiss, and not only worth knowing.
+    pub is_warning: bool,
+    pub sqlstate: &'static str,
+    pub message: String,
+}
+
 /// The settings of a session, as functions and `pg_settings` need them.
 pub trait SettingsView: fmt::Debug + Send + Sync {
     /// The value of a setting as `SHOW` prints it; none for a name that does not exist.
     fn value(&self, name: &str) -> Option<String>;
+    /// A setting that limits how long something may take; none for 0.
+    fn limit(&self, name: &str) -> Option<Duration>;
     /// Sets a setting, for the transaction only if `is_local`, and gives the value back as `SHOW` prints it.
     fn set(&self, name: &str, value: &str, is_local: bool) -> error::Result<String>;
     /// Every setting, by name.
@@ -53,10 +93,19 @@ pub struct SessionFacts {
     pub settings: Arc<dyn SettingsView>,
     /// All that are connected to this daemon.
     pub sessions: Arc<Sessions>,
+    pub channels: Arc<Channels>,
+    pub locks: Arc<Locks>,
+    /// Notifications that the transaction under way sends.
+    outbox: Mutex<Vec<(String, String)>>,
+    notices: Mutex<Vec<Notice>>,
+    /// Whether the transaction may hold advisory locks.
+    locking: AtomicBool,
     search_path: RwLock<Vec<String>>,
     /// Whether there are temporary tables, which every path begins with.
     temporary: AtomicBool,
     statement: RwLock<Arc<CatalogFacts>>,
+    cursors: RwLock<Vec<CursorRow>>,
+    statements: RwLock<Vec<StatementRow>>,
 }
 
 impl SessionFacts {
@@ -74,17 +123,95 @@ impl SessionFacts {
             server_started,
             settings,
             sessions: Arc::default(),
+            channels: Arc::default(),
+            locks: Arc::default(),
+            outbox: Mutex::default(),
+            notices: Mutex::default(),
+            locking: AtomicBool::new(false),
             search_path: RwLock::new(vec!["public".to_owned()]),
             temporary: AtomicBool::new(false),
             statement: RwLock::default(),
+            cursors: RwLock::default(),
+            statements: RwLock::default(),
         }
     }
 
-    /// The same facts, with the sessions of the daemon for `pg_stat_activity` to list.
+    /// The same facts, in a daemon whose other sessions can be seen and reached.
     #[must_use]
-    pub fn among(mut self, sessions: Arc<Sessions>) -> Self {
-        self.sessions = sessions;
+    pub fn among(mut self, sessions: &Arc<Sessions>, channels: &Arc<Channels>, locks: &Arc<Locks>) -> Self {
+        self.sessions = Arc::clone(sessions);
+        self.channels = Arc::clone(channels);
+        self.locks = Arc::clone(locks);
         self
+    }
+
+    /// Who this session is to others that want the same locks.
+    pub fn owner(&self) -> Owner {
+        Owner { process_id: self.process_id, database: self.database.clone() }
+    }
+
+    /// Notes that the transaction may hold a lock from now on, if it is one that ends with it.
+    pub fn takes_lock(&self, scope: Scope) {
+        if scope == Scope::Transaction {
+            self.locking.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the transaction may hold a lock; from now on it may, or may not.
+    pub fn took_lock(&self, from_now: bool) -> bool {
+        self.locking.swap(from_now, Ordering::Relaxed)
+    }
+
+    /// Sends a notification, once the transaction commits.
+    ///
+    /// # Errors
+    /// [`error::Error::InvalidParameter`] for a name or a text that is too long, and
+    /// [`error::Error::LimitExceeded`] for too many.
+    pub fn send(&self, channel: &str, payload: &str) -> error::Result<()> {
+        let wrong = |message: &str| Err(error::Error::InvalidParameter(message.to_owned()));
+        if channel.is_empty() {
+            return wrong("channel name cannot be empty");
+        }
+        if channel.len() > channels::CHANNEL_BYTES_MAX {
+            return wrong("channel name too long");
+        }
+        if payload.len() > channels::PAYLOAD_BYTES_MAX {
+            return wrong("payload string too long");
+        }
+        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if outbox.len() >= SENT_MAX {
+            let message = format!("a transaction can send {SENT_MAX} notifications");
+            return Err(error::Error::LimitExceeded(message));
+        }
+        outbox.push((channel.to_owned(), payload.to_owned()));
+        Ok(())
+    }
+
+    /// Notifications that wait for the commit.
+    pub fn outbox(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the client of something that is amiss.
+    pub fn warn(&self, sqlstate: &'static str, message: &str) {
+        self.notice(Notice { is_warning: true, sqlstate, message: message.to_owned() });
+    }
+
+    /// Tells the client of something worth knowing.
+    pub fn note(&self, sqlstate: &'static str, message: &str) {
+        self.notice(Notice { is_warning: false, sqlstate, message: message.to_owned() });
+    }
+
+    fn notice(&self, notice: Notice) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if notices.len() < NOTICES_MAX {
+            notices.push(notice);
+        }
+    }
+
+    /// Takes what the client has not been told yet.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The schemas in which a bare name is looked up, `pg_catalog` not among them unless it was named.
@@ -122,6 +249,25 @@ impl SessionFacts {
     /// Gives the statement that runs next its facts; those of the last one are let go.
     pub fn pin(&self, facts: CatalogFacts) {
         *self.statement.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    /// The cursors that are open, by name.
+    pub fn cursors(&self) -> Vec<CursorRow> {
+        self.cursors.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn list_cursors(&self, cursors: Vec<CursorRow>) {
+        *self.cursors.write().unwrap_or_else(PoisonError::into_inner) = cursors;
+    }
+
+    /// The prepared statements, by name.
+    pub fn statements(&self) -> Vec<StatementRow> {
+        self.statements.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The list of prepared statements, to be changed.
+    pub fn list_statements(&self, change: impl FnOnce(&mut Vec<StatementRow>)) {
+        change(&mut self.statements.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn current_schema(&self) -> Option<String> {

@@ -4,8 +4,10 @@
 //! a light statement and a cancel are answered while every core is busy. Memory, spill and the number
 //! of running queries are bounded here; what a query does is decided in `engine`.
 
+pub mod channels;
 pub mod compact;
 pub mod cpu;
+pub mod locks;
 pub mod memory;
 pub mod meter;
 pub mod queries;
@@ -24,7 +26,9 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::storage::{Quota, Scratch};
 use crate::telemetry::Metrics;
+use channels::Channels;
 use cpu::CpuRuntime;
+use locks::Locks;
 use memory::{GlobalPool, Grain, QueryPool};
 use queries::Queries;
 use sessions::Sessions;
@@ -48,6 +52,8 @@ pub struct Runtime {
     pub env: Arc<RuntimeEnv>,
     pub queries: Queries,
     pub sessions: Arc<Sessions>,
+    pub channels: Arc<Channels>,
+    pub locks: Arc<Locks>,
     pub upkeep: UpkeepLog,
     pub metrics: Arc<Metrics>,
     /// How finely queries are cut.
@@ -90,6 +96,8 @@ impl Runtime {
             planning: CpuRuntime::start("lacus-plan", PLANNING_THREADS)?,
             env,
             sessions: Arc::default(),
+            channels: Arc::default(),
+            locks: Arc::default(),
             upkeep: UpkeepLog::default(),
             grain,
             queries: Queries::new(config.queries_max, config.queue_max, Arc::clone(&metrics)),

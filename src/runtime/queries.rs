@@ -156,13 +156,13 @@ impl Queries {
         })
     }
 
-    /// Waits, in order of arrival, until the query may run; one that has a place keeps it.
+    /// Waits, in order of arrival, until the query may run; one that runs already goes on.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] when the queue is full, and what stopped the query while it waited.
     pub async fn admit(&self, guard: &QueryGuard, weight: Weight) -> Result<()> {
         // Who waits for a second place while it holds one may wait for itself.
-        if guard.permit.lock().expect("no holder of this lock panics").is_some() {
+        if guard.entry.state.load(Ordering::Relaxed) == RUNNING {
             return Ok(());
         }
         let permit = match weight {
@@ -176,6 +176,14 @@ impl Queries {
         Metrics::add(&self.shared.metrics.queries_running, 1);
         *guard.permit.lock().expect("no holder of this lock panics") = permit;
         Ok(())
+    }
+
+    /// Gives a query's place to others, until it is admitted again.
+    pub fn rest(&self, guard: &QueryGuard) {
+        if guard.entry.state.swap(WAITING, Ordering::Relaxed) == RUNNING {
+            self.shared.metrics.queries_running.fetch_sub(1, Ordering::Relaxed);
+        }
+        guard.permit.lock().expect("no holder of this lock panics").take();
     }
 
     fn free_place(&self, weight: Weight) -> Option<OwnedSemaphorePermit> {
@@ -306,9 +314,13 @@ mod tests {
         assert!(!queries.list()[3].running);
         let refused = queries.admit(&begin(&queries), Weight::Light).await;
         assert!(matches!(refused, Err(Error::LimitExceeded(_))), "{refused:?}");
-        drop(light);
+        queries.rest(&light);
         assert!(futures::poll!(&mut waits).is_pending(), "a light query's place is for light ones");
-        drop(heavy);
+        queries.rest(&heavy);
         waits.await.unwrap();
+        let mut again = Box::pin(queries.admit(&heavy, Weight::Heavy));
+        assert!(futures::poll!(&mut again).is_pending(), "who rests has to wait in line again");
+        drop(next);
+        again.await.unwrap();
     }
 }

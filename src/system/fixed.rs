@@ -5,7 +5,6 @@ use super::rows::{Cell, Rows};
 use super::source::Context;
 use crate::function::oid::{self, OWNER, OWNER_NAME};
 use crate::function::types::{self, PgType};
-use crate::runtime::sessions::Activity;
 
 /// `pg_am` of what keys show as.
 pub(super) const AM_BTREE: i64 = 403;
@@ -122,29 +121,6 @@ pub(super) fn settings(context: &Context, rows: &mut Rows) {
             ("boot_val", one.boot_value.into()),
             ("reset_val", one.reset_value.into()),
             ("pending_restart", false.into()),
-        ]);
-    }
-}
-
-pub(super) fn activity(context: &Context, rows: &mut Rows) {
-    for one in context.session.sessions.list() {
-        let (query, query_start) = one.query.map_or((None, None), |(text, began)| (Some(text), Some(began)));
-        let waits = one.activity != Activity::Active;
-        rows.push([
-            ("datid", oid::of_database(&one.catalog).into()),
-            ("datname", one.catalog.into()),
-            ("pid", i64::from(one.process_id).into()),
-            ("usesysid", oid::of_role(&one.user).into()),
-            ("usename", one.user.into()),
-            ("application_name", one.application.into()),
-            ("backend_start", one.started.into()),
-            ("query_start", query_start.into()),
-            ("state_change", one.activity_since.into()),
-            ("wait_event_type", waits.then_some("Client").into()),
-            ("wait_event", waits.then_some("ClientRead").into()),
-            ("state", one.activity.name().into()),
-            ("query", query.as_deref().unwrap_or_default().into()),
-            ("backend_type", "client backend".into()),
         ]);
     }
 }

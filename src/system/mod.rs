@@ -5,6 +5,7 @@
 //! only that the scan's filters leave over. Which name means which table of this module is decided
 //! where a statement is planned.
 
+mod activity;
 mod constraints;
 mod definition;
 mod fixed;

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use super::definition::Definition;
 use super::listing::{Entry, Listing};
 use super::rows::{Cell, Rows};
-use super::{constraints, fixed, indexes, information, procedures, relations};
+use super::{activity, constraints, fixed, indexes, information, procedures, relations};
 use crate::catalog::{Browse, RelationDetail};
 use crate::function::{CatalogFacts, SessionFacts};
 
@@ -88,16 +88,19 @@ pub(super) fn of(definition: &Definition) -> Source {
         ("pg_catalog", "pg_class") => Source::Relations(relations::CLASSES),
         ("pg_catalog", "pg_collation") => Source::Fixed(fixed::collations),
         ("pg_catalog", "pg_constraint") => Source::Relations(constraints::CONSTRAINTS),
+        ("pg_catalog", "pg_cursors") => Source::Fixed(activity::cursors),
         ("pg_catalog", "pg_database") => Source::Fixed(fixed::databases),
         ("pg_catalog", "pg_description") => Source::Relations(relations::DESCRIPTIONS),
         ("pg_catalog", "pg_index") => Source::Relations(indexes::INDEXES),
         ("pg_catalog", "pg_indexes") => Source::Relations(indexes::INDEX_NAMES),
         ("pg_catalog", "pg_language") => Source::Fixed(fixed::languages),
+        ("pg_catalog", "pg_locks") => Source::Fixed(activity::locks),
         ("pg_catalog", "pg_namespace") => Source::Names(relations::namespaces),
+        ("pg_catalog", "pg_prepared_statements") => Source::Fixed(activity::statements),
         ("pg_catalog", "pg_proc") => Source::Fixed(procedures::rows),
         ("pg_catalog", "pg_roles") => Source::Fixed(fixed::roles),
         ("pg_catalog", "pg_settings") => Source::Fixed(fixed::settings),
-        ("pg_catalog", "pg_stat_activity") => Source::Fixed(fixed::activity),
+        ("pg_catalog", "pg_stat_activity") => Source::Fixed(activity::sessions),
         ("pg_catalog", "pg_stats") => Source::Relations(relations::STATISTICS),
         ("pg_catalog", "pg_tables") => Source::Names(relations::tables),
         ("pg_catalog", "pg_tablespace") => Source::Fixed(fixed::tablespaces),

@@ -118,6 +118,10 @@ impl SettingsView for Settings {
         self.0.lock().unwrap().get(name).cloned()
     }
 
+    fn limit(&self, _: &str) -> Option<std::time::Duration> {
+        None
+    }
+
     fn set(&self, name: &str, value: &str, _: bool) -> Result<String> {
         self.0.lock().unwrap().insert(name.to_owned(), value.to_owned());
         Ok(value.to_owned())

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::super::execute::{Outcome, Run};
 use super::super::settings::{SETTINGS, Setting, SettingsMark};
 use super::super::statement::{Statement, TransactionModes};
-use super::{Notice, Session, done};
+use super::{Session, done};
 use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::{Overlay, Transaction};
 use crate::error::{Error, Result};
@@ -49,6 +49,9 @@ struct Savepoint {
     name: String,
     overlay: Overlay,
     settings: SettingsMark,
+    /// How many cursors were declared before it.
+    cursors: u64,
+    signals: (usize, usize),
 }
 
 impl Work {
@@ -87,6 +90,10 @@ impl Session {
             Block::Implicit(_) => {
                 // An option that DataFusion took before, it takes again.
                 self.settled(false).ok();
+                Block::None
+            }
+            Block::None => {
+                self.settle_signals(false).ok();
                 Block::None
             }
             other => other,
@@ -139,6 +146,10 @@ impl Session {
             Block::Implicit(work) => {
                 let query = work.query.clone();
                 self.finish(work, query).await
+            }
+            Block::None => {
+                self.ensure_signals()?;
+                self.settle_signals(true)
             }
             other => {
                 self.block = other;
@@ -231,25 +242,31 @@ impl Session {
 
     /// Commits a block's transaction; the settings go with it.
     async fn finish(&mut self, work: Work, query: String) -> Result<()> {
-        let committed = self.commit(&work.transaction, query).await;
+        let committed = match self.ensure_signals().and(self.persist_cursors().await) {
+            Ok(()) => self.commit(&work.transaction, query).await,
+            Err(failed) => Err(failed),
+        };
         let settled = self.settled(committed.is_ok());
         committed.and(settled)
     }
 
     fn settled(&mut self, committed: bool) -> Result<()> {
         self.settings.end(committed);
+        self.settle_cursors(committed);
+        self.settle_signals(committed)?;
         self.refresh_state()
     }
 
     fn savepoint(&mut self, name: &str) -> Result<()> {
         let limit = self.engine.config.statements_max;
-        let settings = self.settings.mark();
+        let (settings, cursors) = (self.settings.mark(), self.cursors_declared);
+        let signals = self.signals_pending();
         let Block::Explicit(work) = &mut self.block else { return Err(only_in_blocks("SAVEPOINT")) };
         if work.savepoints.len() >= limit {
             return Err(Error::LimitExceeded(format!("a transaction can hold {limit} savepoints")));
         }
         let overlay = work.transaction.overlay();
-        work.savepoints.push(Savepoint { name: name.to_owned(), overlay, settings });
+        work.savepoints.push(Savepoint { name: name.to_owned(), overlay, settings, cursors, signals });
         Ok(())
     }
 
@@ -274,10 +291,13 @@ impl Session {
         let savepoint = &work.savepoints[at];
         work.transaction.go_back(&savepoint.overlay);
         self.settings.go_back(&savepoint.settings);
+        let (declared, signals) = (savepoint.cursors, savepoint.signals);
         self.block = match std::mem::take(&mut self.block) {
             Block::Failed(work) => Block::Explicit(work),
             other => other,
         };
+        self.close_cursors_since(declared);
+        self.forget_signals_since(signals);
         self.refresh_state()
     }
 
@@ -495,8 +515,8 @@ impl Session {
         }
     }
 
-    pub(super) fn warn(&mut self, sqlstate: &'static str, message: &str) {
-        self.notices.push(Notice { sqlstate, message: message.to_owned() });
+    pub(super) fn warn(&self, sqlstate: &'static str, message: &str) {
+        self.facts.warn(sqlstate, message);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Prepared statements, the client's and those of PREPARE alike.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -13,6 +14,9 @@ use super::super::show;
 use super::super::statement::Parsed;
 use super::Session;
 use crate::error::{Error, Result};
+use crate::function::StatementRow;
+use crate::function::types::format_type;
+use crate::value::types::pg_type_of;
 
 /// A statement whose names were looked up once, to learn its parameters and its columns.
 #[derive(Debug)]
@@ -50,17 +54,27 @@ impl Session {
         self.run(&prepared, &values).await
     }
 
-    /// Keeps a prepared statement under its name.
+    /// Keeps a prepared statement under its name; `sql` is the PREPARE that made it, if one did.
     ///
     /// # Errors
     /// [`Error::DuplicateStatement`] for a name in use, [`Error::LimitExceeded`].
-    pub fn store(&mut self, name: String, prepared: Prepared) -> Result<()> {
+    pub fn store(&mut self, name: String, prepared: Prepared, sql: Option<&Arc<str>>) -> Result<()> {
         if !name.is_empty() && self.statements.contains_key(&name) {
             return Err(Error::DuplicateStatement(name));
         }
         let limit = self.engine.config.statements_max;
         if self.statements.len() >= limit && !self.statements.contains_key(&name) {
             return Err(Error::LimitExceeded(format!("a session can hold {limit} prepared statements")));
+        }
+        if !name.is_empty() {
+            let row = StatementRow {
+                name: name.clone(),
+                statement: Arc::clone(sql.unwrap_or(&prepared.parsed.text)),
+                prepared: SystemTime::now(),
+                parameter_types: prepared.parameters.iter().map(type_name).collect(),
+                from_sql: sql.is_some(),
+            };
+            self.facts.list_statements(|rows| rows.push(row));
         }
         self.statements.insert(name, Arc::new(prepared));
         Ok(())
@@ -74,8 +88,20 @@ impl Session {
 
     /// Forgets a prepared statement; one that is not there is no error, as the protocol has it.
     pub fn close_statement(&mut self, name: &str) {
-        self.statements.remove(name);
+        if self.statements.remove(name).is_some() {
+            self.facts.list_statements(|rows| rows.retain(|row| row.name != name));
+        }
     }
+
+    /// Forgets all prepared statements that have a name.
+    pub(super) fn close_statements(&mut self) {
+        self.statements.retain(|name, _| name.is_empty());
+        self.facts.list_statements(Vec::clear);
+    }
+}
+
+fn type_name(data_type: &DataType) -> String {
+    format_type(pg_type_of(data_type).oid.into(), None)
 }
 
 fn is_text(data_type: &DataType) -> bool {

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery, TransactionStatus};
+use pgwire::messages::response::{
+    CommandComplete, EmptyQueryResponse, NotificationResponse, ReadyForQuery, TransactionStatus,
+};
 use pgwire::messages::startup::ParameterStatus;
 use pgwire::messages::{PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend};
 use tokio_util::sync::CancellationToken;
@@ -20,15 +22,16 @@ use tracing::{debug, error, info, warn};
 
 use super::cancel::CancelKey;
 use super::encode::row_description;
-use super::portal::{Cursor, Portal, text_formats};
+use super::portal::{Cursor, Portal, same_formats};
 use super::startup::Authenticated;
-use super::stream::{PgStream, Severity, warning};
+use super::stream::{PgStream, Severity, notice_response};
 use crate::engine::Engine;
 use crate::engine::execute::Outcome;
 use crate::engine::parse;
 use crate::engine::session::{Session, SessionOptions};
 use crate::engine::statement::Parsed;
 use crate::error::{Error, Result};
+use crate::runtime::channels::Notification;
 use crate::runtime::cpu::panic_text;
 use crate::runtime::queries::{Cancel, Stop};
 use crate::telemetry::Metrics;
@@ -90,6 +93,7 @@ impl Connection {
         if self.greet(key).await.is_err() {
             return;
         }
+        let (end, arrived) = (self.session.end(), self.session.arrived());
         loop {
             let idle = self.session.idle_limit();
             let message = tokio::select! {
@@ -102,7 +106,17 @@ impl Connection {
                     self.stream.refuse(&ended).await;
                     return;
                 }
+                () = end.cancelled() => {
+                    self.stream.refuse(&Error::Terminated).await;
+                    return;
+                }
                 message = self.stream.next() => message,
+                () = arrived.notified() => {
+                    match self.deliver().await {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    }
+                }
             };
             let going_on = match message {
                 Ok(None) | Ok(Some(Frontend::Terminate(_))) => return,
@@ -119,7 +133,7 @@ impl Connection {
             };
             match going_on {
                 Ok(()) => {}
-                Err(ended @ Error::TransactionTimeout) => {
+                Err(ended @ (Error::TransactionTimeout | Error::Terminated)) => {
                     self.stream.refuse(&ended).await;
                     return;
                 }
@@ -145,10 +159,12 @@ impl Connection {
         self.session.arm(cancel);
         let is_simple = matches!(message, Frontend::Query(_));
         let over = transaction_over(self.session.transaction_left(), self.session.committing());
+        let ended = ended(self.session.end(), self.session.committing());
         let handled = tokio::select! {
             biased;
             handled = AssertUnwindSafe(self.handle(message, key)).catch_unwind() => handled,
             () = over => return Err(Error::TransactionTimeout),
+            () = ended => return Err(Error::Terminated),
         };
         drop(running);
         let result = handled.unwrap_or_else(|panic| {
@@ -248,11 +264,14 @@ impl Connection {
     /// Runs one statement; the last of a message is complete when its implicit transaction is committed.
     async fn statement(&mut self, parsed: &Parsed, is_last: bool) -> Result<()> {
         let cancel = self.session.cancel().clone();
+        if let Some(tag) = self.move_portal(&parsed.statement).await? {
+            return self.complete(tag);
+        }
         let executed = self.session.execute(parsed, &[]);
         let tag = match watched(&self.stream, &cancel, executed).await? {
             Outcome::Done(tag) => tag,
             Outcome::Rows(rows) => {
-                let formats = text_formats(&rows.schema);
+                let formats = same_formats(&rows.schema, rows.binary);
                 self.stream.write_raw(&row_description(&rows.schema, &formats)?);
                 let options = self.encode_options()?;
                 let started = Cursor::start(rows, &formats, &options);
@@ -314,12 +333,28 @@ impl Connection {
     /// Sends what the session has to say beside its answer.
     fn send_notices(&mut self) -> Result<()> {
         for notice in self.session.take_notices() {
-            self.stream.send(Backend::NoticeResponse(warning(notice)))?;
+            self.stream.send(Backend::NoticeResponse(notice_response(notice)))?;
+        }
+        Ok(())
+    }
+
+    /// Sends the notifications that have arrived.
+    async fn deliver(&mut self) -> Result<()> {
+        self.send_notifications()?;
+        self.stream.flush().await
+    }
+
+    fn send_notifications(&mut self) -> Result<()> {
+        for Notification { process_id, channel, payload } in self.session.take_notifications() {
+            let response = NotificationResponse::new(process_id, channel.to_string(), payload.to_string());
+            self.stream.send(Backend::NotificationResponse(response))?;
         }
         Ok(())
     }
 
     async fn ready(&mut self) -> Result<()> {
+        self.send_notices()?;
+        self.send_notifications()?;
         self.report()?;
         self.session.wait();
         let status = match self.session.status() {
@@ -346,6 +381,14 @@ async fn idle_too_long(limit: Option<(Duration, Error)>) -> Error {
 /// Resolves when a transaction has taken as long as it may, but never while it commits.
 async fn transaction_over(left: Duration, committing: Arc<AtomicBool>) {
     tokio::time::sleep(left).await;
+    if committing.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}
+
+/// Resolves when another session ends this one, but never while it commits.
+async fn ended(end: CancellationToken, committing: Arc<AtomicBool>) {
+    end.cancelled().await;
     if committing.load(Ordering::Relaxed) {
         std::future::pending().await
     }

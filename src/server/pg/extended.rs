@@ -15,7 +15,8 @@ use pgwire::messages::response::EmptyQueryResponse;
 use super::cancel::CancelKey;
 use super::connection::{Connection, watched};
 use super::encode::row_description;
-use super::portal::{Cursor, Portal, Progress, text_formats};
+use super::portal::{Cursor, Portal, Progress, same_formats, text_formats};
+use crate::engine::cursor::Movement;
 use crate::engine::execute::Outcome;
 use crate::engine::parse;
 use crate::engine::session::Prepared;
@@ -47,7 +48,7 @@ impl Connection {
         let preparing = self.session.prepare(parsed, &declared);
         let mut prepared = watched(&self.stream, &cancel, preparing).await?;
         prepared.declared_oids = message.type_oids;
-        self.session.store(message.name.unwrap_or_default(), prepared)?;
+        self.session.store(message.name.unwrap_or_default(), prepared, None)?;
         self.stream.send(Backend::ParseComplete(ParseComplete::new()))
     }
 
@@ -81,7 +82,13 @@ impl Connection {
                 None => self.stream.send(Backend::NoData(NoData::new())),
             };
         }
-        let portal = self.portals.get(name).ok_or_else(|| Error::PortalNotFound(name.to_owned()))?;
+        let Some(portal) = self.portals.get(name) else {
+            // To a client, a cursor is a portal that SQL has made.
+            let missing = || Error::PortalNotFound(name.to_owned());
+            let cursor = self.session.cursor(name).ok_or_else(missing)?;
+            let description = row_description(&cursor.schema, &same_formats(&cursor.schema, cursor.binary))?;
+            return self.columns(&description);
+        };
         match &portal.prepared.schema {
             Some(schema) => {
                 let description = row_description(schema, &portal.formats)?;
@@ -123,6 +130,55 @@ impl Connection {
         };
         self.portals.insert(name, portal);
         Ok(())
+    }
+
+    /// `MOVE n name` over a portal that the client has bound, as asyncpg skips rows; returns the tag, or
+    /// none where the statement is another.
+    pub(super) async fn move_portal(&mut self, statement: &Statement) -> Result<Option<String>> {
+        let Statement::Fetch(fetch) = statement else { return Ok(None) };
+        let name = fetch.cursor.as_str();
+        if !fetch.moves || self.session.cursor(name).is_some() || self.session.status() == b'E' {
+            return Ok(None);
+        }
+        let Some(mut portal) = self.portals.remove(name) else { return Ok(None) };
+        let Movement::Forward(rows @ 0..) = fetch.movement else { return Err(Error::NotScrollable) };
+        let rows_max = usize::try_from(rows).unwrap_or(usize::MAX);
+        let cancel = self.session.cancel().clone();
+        let mut cursor = match std::mem::replace(&mut portal.progress, Progress::Ready) {
+            Progress::Running(cursor) => *cursor,
+            Progress::Ready => self.started(&portal).await?,
+            Progress::Finished(tag) => {
+                portal.progress = Progress::Finished(tag);
+                self.portals.insert(name.to_owned(), portal);
+                return Ok(Some("MOVE 0".to_owned()));
+            }
+        };
+        let mut moved = 0;
+        while moved < rows_max
+            && let Some((_, rows)) = watched(&self.stream, &cancel, cursor.take(rows_max - moved)).await?
+        {
+            moved += rows;
+        }
+        portal.progress = match moved < rows_max {
+            true => Progress::Finished(cursor.tag(0)),
+            false => Progress::Running(Box::new(cursor)),
+        };
+        self.portals.insert(name.to_owned(), portal);
+        Ok(Some(format!("MOVE {moved}")))
+    }
+
+    /// Starts a portal's query without sending anything of it.
+    async fn started(&mut self, portal: &Portal) -> Result<Cursor> {
+        let cancel = self.session.cancel().clone();
+        let running = self.session.run(&portal.prepared, &portal.values);
+        match watched(&self.stream, &cancel, running).await? {
+            Outcome::Rows(rows) => {
+                let options = self.encode_options()?;
+                let started = Cursor::start(rows, &portal.formats, &options);
+                watched(&self.stream, &cancel, started).await
+            }
+            Outcome::Done(_) => Err(Error::Unsupported("MOVE over a command is not supported".to_owned())),
+        }
     }
 
     async fn begin(&mut self, portal: &Portal, rows_max: usize) -> Result<Progress> {
@@ -167,6 +223,7 @@ impl Connection {
             self.session.close_statement(name);
         } else {
             self.portals.remove(name);
+            self.session.close_portal(name);
         }
         self.stream.send(Backend::CloseComplete(CloseComplete::new()))
     }

@@ -90,7 +90,7 @@ impl Cursor {
     /// The command tag after `rows` rows.
     pub fn tag(&self, rows: usize) -> String {
         match self.tag {
-            "SELECT" | "UPDATE" | "DELETE" | "MERGE" => format!("{} {rows}", self.tag),
+            "SELECT" | "FETCH" | "UPDATE" | "DELETE" | "MERGE" => format!("{} {rows}", self.tag),
             "INSERT" => format!("INSERT 0 {rows}"),
             other => other.to_owned(),
         }
@@ -109,5 +109,10 @@ fn length_of(messages: &[u8], rows: usize) -> usize {
 
 /// Formats of a result's columns as text, where a client has not chosen.
 pub fn text_formats(schema: &SchemaRef) -> Vec<Format> {
-    vec![Format::Text; schema.fields().len()]
+    same_formats(schema, false)
+}
+
+/// One format for all of a result's columns.
+pub fn same_formats(schema: &SchemaRef, binary: bool) -> Vec<Format> {
+    vec![if binary { Format::Binary } else { Format::Text }; schema.fields().len()]
 }

@@ -102,9 +102,10 @@ pub fn error_response(severity: Severity, error: &Error, message: String) -> Err
     ErrorResponse::new(fields)
 }
 
-/// The NoticeResponse for a warning.
-pub fn warning(notice: Notice) -> NoticeResponse {
-    let severity = Severity::Warning.as_str().to_owned();
+/// The NoticeResponse for what a client is told beside an answer.
+pub fn notice_response(notice: Notice) -> NoticeResponse {
+    let severity = if notice.is_warning { Severity::Warning } else { Severity::Notice };
+    let severity = severity.as_str().to_owned();
     NoticeResponse::new(vec![
         (b'S', severity.clone()),
         (b'V', severity),
