@@ -214,7 +214,7 @@ pub(super) fn names_of<'a>(columns: &'a Schema, ids: &[i32]) -> Vec<&'a str> {
     ids.iter().filter_map(name).collect()
 }
 
-fn refuse_query(expr: &ast::Expr, place: &str) -> Result<()> {
+pub(super) fn refuse_query(expr: &ast::Expr, place: &str) -> Result<()> {
     match finds_query(expr) {
         true => Err(Error::Unsupported(format!("cannot use subquery in {place}"))),
         false => Ok(()),
@@ -342,6 +342,7 @@ pub(super) fn guard_of(target: &TableTarget) -> Arc<Guard> {
         table: target.name.clone(),
         columns: Arc::clone(&target.columns),
         checks: target.rules.checks.iter().map(|check| check.name.clone()).collect(),
+        line: None,
     })
 }
 

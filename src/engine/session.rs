@@ -223,7 +223,7 @@ impl Session {
         outcome.map_err(|error| stopped_or(&cancel, error))
     }
 
-    async fn query(
+    pub(super) async fn query(
         &mut self,
         statement: &Statement,
         query: datafusion::sql::sqlparser::ast::Query,
@@ -273,6 +273,8 @@ impl Session {
             Statement::Branch(branch @ (Branch::Show | Branch::Merge { .. })) => {
                 self.branch(branch, run).await
             }
+            Statement::CopyFrom(request) => self.copy_from(request, run).await,
+            Statement::CopyTo(request) => self.copy_to(statement, request, run).await,
             Statement::Discard(what) => self.discard(*what, run).await,
             Statement::Upkeep(upkeep) => Box::pin(self.tend(upkeep, run)).await,
             _ => match self.set(statement)? {
