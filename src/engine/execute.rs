@@ -18,6 +18,8 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::copy::Intake;
+use super::copy::options::CopyOptions;
 use super::cursor::Taking;
 use super::frugal::Frugal;
 use super::weight::{is_constant, weight};
@@ -35,6 +37,10 @@ pub enum Outcome {
     Rows(Rows),
     /// The command tag, such as `CREATE TABLE` or `INSERT 0 3`.
     Done(String),
+    /// Rows that the client is to send.
+    CopyIn(Box<Intake>),
+    /// Rows that go to the client as COPY's.
+    CopyOut(Rows, Box<CopyOptions>),
 }
 
 /// The rows of a statement, not yet computed.

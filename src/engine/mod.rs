@@ -4,6 +4,7 @@
 //! share: the runtime, the catalogs, and a session state with every function registered, of which
 //! each session has its own copy.
 
+pub mod copy;
 pub mod cursor;
 pub mod dialect;
 pub mod execute;

@@ -7,6 +7,7 @@
 
 mod alter;
 mod branch;
+mod copy;
 mod create;
 mod cursor;
 mod explain;
@@ -28,7 +29,7 @@ pub(super) use modify::assignments_of;
 
 pub use version::Moment;
 
-use super::statement::{CommentOn, Export, Insert, Name, Parsed, RelationWord, Statement};
+use super::statement::{CommentOn, Insert, Name, Parsed, RelationWord, Statement};
 use crate::error::{Error, Result};
 
 /// How deep expressions and subqueries may be nested.
@@ -201,60 +202,6 @@ impl Source<'_> {
             }
         };
         Ok(Statement::Comment { on, comment })
-    }
-
-    /// `COPY (query) TO 'url' [WITH] (options)`.
-    fn copy(&mut self) -> Result<Statement> {
-        self.parser.expect_keyword(Keyword::COPY).map_err(Error::from)?;
-        let query = if self.parser.consume_token(&Token::LParen) {
-            let query = self.parser.parse_query().map_err(Error::from)?;
-            self.parser.expect_token(&Token::RParen).map_err(Error::from)?;
-            query
-        } else {
-            let name = self.parser.parse_object_name(false).map_err(Error::from)?;
-            self.query_from_text(&format!("SELECT * FROM {name}"))?
-        };
-        let to = self.parser.expect_one_of_keywords(&[Keyword::TO, Keyword::FROM]).map_err(Error::from)?;
-        if to == Keyword::FROM {
-            return Err(Error::Unsupported("COPY … FROM is not supported yet".to_owned()));
-        }
-        if !matches!(self.parser.peek_token().token, Token::SingleQuotedString(_)) {
-            return Err(Error::Unsupported("COPY … TO needs the URL of a file or folder".to_owned()));
-        }
-        let url = self.parser.parse_literal_string().map_err(Error::from)?;
-        self.skip(Keyword::WITH);
-        let options = self.export_options()?;
-        Ok(Statement::Export(Box::new(Export { query, url, options })))
-    }
-
-    fn export_options(&mut self) -> Result<Vec<(String, Vec<String>)>> {
-        let mut options = Vec::new();
-        if !self.parser.consume_token(&Token::LParen) {
-            return Ok(options);
-        }
-        loop {
-            let name = self.word()?;
-            self.skip_token(&Token::Eq);
-            let mut values = Vec::new();
-            if self.parser.consume_token(&Token::LParen) {
-                values = self
-                    .parser
-                    .parse_comma_separated(|p| p.parse_identifier())
-                    .map_err(Error::from)?
-                    .iter()
-                    .map(fold)
-                    .collect();
-                self.parser.expect_token(&Token::RParen).map_err(Error::from)?;
-            } else if !matches!(self.parser.peek_token().token, Token::Comma | Token::RParen) {
-                values.push(self.value()?);
-            }
-            options.push((name, values));
-            if !self.parser.consume_token(&Token::Comma) {
-                break;
-            }
-        }
-        self.parser.expect_token(&Token::RParen).map_err(Error::from)?;
-        Ok(options)
     }
 
     /// Passes over a word that may stand here and says nothing.

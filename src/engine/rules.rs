@@ -207,7 +207,7 @@ pub(super) fn names_of<'a>(columns: &'a Schema, ids: &[i32]) -> Vec<&'a str> {
     ids.iter().filter_map(name).collect()
 }
 
-fn refuse_query(expr: &ast::Expr, place: &str) -> Result<()> {
+pub(super) fn refuse_query(expr: &ast::Expr, place: &str) -> Result<()> {
     match finds_query(expr) {
         true => Err(Error::Unsupported(format!("cannot use subquery in {place}"))),
         false => Ok(()),
@@ -340,5 +340,6 @@ pub(super) fn guard_of(target: &TableTarget) -> Arc<Guard> {
         table: target.name.clone(),
         columns: Arc::clone(&target.columns),
         checks: target.rules.checks.iter().map(|check| check.name.clone()).collect(),
+        line: None,
     })
 }

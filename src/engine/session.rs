@@ -251,7 +251,7 @@ impl Session {
         outcome.map_err(|error| stopped_or(&cancel, error))
     }
 
-    async fn query(
+    pub(super) async fn query(
         &mut self,
         statement: &Statement,
         query: datafusion::sql::sqlparser::ast::Query,
@@ -302,6 +302,8 @@ impl Session {
             Statement::Branch(branch @ (Branch::Show | Branch::Merge { .. })) => {
                 self.branch(branch, run).await
             }
+            Statement::CopyFrom(request) => self.copy_from(request, run).await,
+            Statement::CopyTo(request) => self.copy_to(statement, request, run).await,
             Statement::Discard(what) => self.discard(*what, run).await,
             Statement::Declare(declare) => {
                 Box::pin(self.declare_cursor(declare, values, Arc::clone(&parsed.text), run)).await

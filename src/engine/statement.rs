@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::ast;
 
+use super::copy::options::CopyOptions;
 use super::cursor::{Declare, Fetch};
 use super::parse::Moment;
 use super::upkeep::Upkeep;
@@ -114,6 +115,8 @@ pub enum Statement {
         comment: Option<String>,
     },
     Export(Box<Export>),
+    CopyFrom(Box<CopyFrom>),
+    CopyTo(Box<CopyTo>),
     Upkeep(Box<Upkeep>),
     Prepare {
         name: String,
@@ -434,6 +437,24 @@ pub struct Export {
     pub options: Vec<(String, Vec<String>)>,
 }
 
+/// `COPY table FROM STDIN`.
+#[derive(Debug, Clone)]
+pub struct CopyFrom {
+    pub name: Name,
+    /// All columns, when it names none.
+    pub columns: Vec<String>,
+    pub options: CopyOptions,
+    /// Which rows are taken.
+    pub condition: Option<ast::Expr>,
+}
+
+/// `COPY (query) TO STDOUT`.
+#[derive(Debug, Clone)]
+pub struct CopyTo {
+    pub query: Box<ast::Query>,
+    pub options: CopyOptions,
+}
+
 impl Statement {
     /// Whether the statement may run in a failed transaction: it ends it, or goes back before the failure.
     pub fn ends_failure(&self) -> bool {
@@ -495,7 +516,8 @@ impl Statement {
             Self::Branch(Branch::Merge { .. }) => "MERGE BRANCH",
             Self::Branch(Branch::Show) => "SHOW",
             Self::Comment { .. } => "COMMENT",
-            Self::Export(_) => "COPY",
+            Self::Export(_) | Self::CopyTo(_) => "COPY",
+            Self::CopyFrom(_) => "COPY FROM",
             Self::Upkeep(upkeep) => upkeep.word(),
             Self::Prepare { .. } => "PREPARE",
             Self::Execute { .. } => "EXECUTE",
@@ -549,6 +571,7 @@ impl Statement {
                 | Self::Branch(Branch::Create { .. } | Branch::Drop { .. } | Branch::Merge { .. })
                 | Self::Comment { .. }
                 | Self::Export(_)
+                | Self::CopyFrom(_)
         )
     }
 }

@@ -50,6 +50,8 @@ pub enum Error {
     #[error("{0}")]
     InvalidBinary(String),
     #[error("{0}")]
+    BadCopyFile(String),
+    #[error("{0}")]
     InvalidEncoding(String),
     #[error("{0}")]
     InvalidParameter(String),
@@ -131,6 +133,11 @@ pub enum Error {
     TransactionTimeout,
 
     // What happened while it ran.
+    /// An error with the place in a COPY's input that it was met at, such as `COPY t, line 7`.
+    #[error("{error}")]
+    InCopy { error: Box<Error>, place: String },
+    #[error("COPY from stdin failed: {0}")]
+    CopyFailed(String),
     #[error("canceling statement due to user request")]
     Cancelled,
     #[error("canceling statement due to statement timeout after {0:?}")]
@@ -229,6 +236,8 @@ impl Error {
             Self::InvalidDatetime(_) => "22007",
             Self::DatetimeOverflow(_) => "22008",
             Self::InvalidBinary(_) => "22P03",
+            Self::BadCopyFile(_) | Self::BadData(_) => "22P04",
+            Self::InCopy { error, .. } => error.sqlstate(),
             Self::InvalidEncoding(_) => "22021",
             Self::InvalidParameter(_) => "22023",
             Self::UndefinedParameter(_) => "42P02",
@@ -250,7 +259,6 @@ impl Error {
             Self::AuthenticationFailed(_) => "28P01",
             Self::InvalidAuthorization(_) => "28000",
             Self::Protocol(_) => "08P01",
-            Self::AuthenticationTimeout => "57014",
             Self::ConnectionLost(_) => "08006",
             Self::StatementNotFound(_) => "26000",
             Self::PortalNotFound(_) | Self::CursorNotFound(_) => "34000",
@@ -264,7 +272,7 @@ impl Error {
             Self::IdleInTransaction => "25P03",
             Self::IdleSession => "57P05",
             Self::TransactionTimeout => "25P04",
-            Self::Cancelled | Self::Timeout(_) => "57014",
+            Self::Cancelled | Self::Timeout(_) | Self::AuthenticationTimeout | Self::CopyFailed(_) => "57014",
             Self::Shutdown | Self::Terminated => "57P01",
             Self::LockTimeout => "55P03",
             Self::Deadlock => "40P01",
@@ -276,11 +284,9 @@ impl Error {
             Self::ObjectInUse(_) => "55006",
             Self::CommitUnknown(_) => "08007",
             Self::Storage(_) => "58030",
-            Self::CorruptFile { .. } => "58P01",
             Self::InvalidTable { .. } => "42P16",
-            Self::FileNotFound(_) => "58P01",
+            Self::FileNotFound(_) | Self::CorruptFile { .. } => "58P01",
             Self::SnapshotTooOld(_) => "72000",
-            Self::BadData(_) => "22P04",
             Self::Config(_) => "F0000",
             Self::Internal(_) => "XX000",
         }
@@ -299,6 +305,7 @@ impl Error {
             Self::NotScrollable => Some("Declare it with SCROLL to enable backward scan.".to_owned()),
             Self::TransactionAborted => Some("End the transaction with ROLLBACK.".to_owned()),
             Self::CommitConflict { .. } => Some("Run the transaction again.".to_owned()),
+            Self::InCopy { error, .. } => error.hint(),
             Self::MergeConflict { .. } => {
                 Some("Make the branch's change to it on main instead, or grow a new branch.".to_owned())
             }
@@ -327,6 +334,15 @@ impl Error {
                 row.as_ref().map(|row| format!("Failing row contains {row}."))
             }
             Self::UniqueViolation { key, .. } => Some(format!("Key {key} already exists.")),
+            Self::InCopy { error, .. } => error.detail(),
+            _ => None,
+        }
+    }
+
+    /// Where it happened, beside the statement: a place in what the client sends.
+    pub fn context(&self) -> Option<&str> {
+        match self {
+            Self::InCopy { place, .. } => Some(place),
             _ => None,
         }
     }

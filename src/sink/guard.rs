@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -35,6 +35,8 @@ pub struct Guard {
     pub columns: SchemaRef,
     /// Names of the checks, in the order of the truth values.
     pub checks: Vec<String>,
+    /// The input's column that numbers a COPY's lines, for errors. It stands behind the table's columns.
+    pub line: Option<String>,
 }
 
 impl Guard {
@@ -44,29 +46,45 @@ impl Guard {
     }
 
     fn pass(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        self.refuse(batch)?;
+        Ok(batch.project(&(0..self.columns.fields().len()).collect::<Vec<_>>())?)
+    }
+
+    /// # Errors
+    /// [`Error::NotNullViolation`] and [`Error::CheckViolation`] for the first row that is not taken.
+    fn refuse(&self, batch: &RecordBatch) -> Result<()> {
         let width = self.columns.fields().len();
         for (column, field) in batch.columns().iter().zip(self.columns.fields()) {
             if !field.is_nullable()
                 && let Some(row) = first_null(column)
             {
-                let row = Some(self.shown(batch, row)?);
-                return Err(Error::not_null(&self.table, field.name(), row));
+                let shown = Some(self.shown(batch, row)?);
+                let error = Error::not_null(&self.table, field.name(), shown);
+                return Err(self.placed(error, batch, row));
             }
         }
-        for (truth, name) in batch.columns().iter().skip(width).zip(&self.checks) {
+        let before = width + usize::from(self.line.is_some());
+        for (truth, name) in batch.columns().iter().skip(before).zip(&self.checks) {
             let truth = truth.as_boolean();
             let fails = |row: &usize| truth.is_valid(*row) && !truth.value(*row);
             if let Some(row) = (0..truth.len()).find(fails) {
-                return Err(Error::CheckViolation {
-                    message: format!(
-                        "new row for relation \"{}\" violates check constraint \"{name}\"",
-                        self.table
-                    ),
-                    row: Some(self.shown(batch, row)?),
-                });
+                let message =
+                    format!("new row for relation \"{}\" violates check constraint \"{name}\"", self.table);
+                let shown = Some(self.shown(batch, row)?);
+                return Err(self.placed(Error::CheckViolation { message, row: shown }, batch, row));
             }
         }
-        Ok(batch.project(&(0..width).collect::<Vec<_>>())?)
+        Ok(())
+    }
+
+    /// The error with the line that the row was copied from.
+    fn placed(&self, error: Error, batch: &RecordBatch, row: usize) -> Error {
+        if self.line.is_none() {
+            return error;
+        }
+        let lines = batch.column(self.columns.fields().len()).as_primitive::<Int64Type>();
+        let place = format!("COPY {}, line {}", self.table, lines.value(row));
+        Error::InCopy { error: Box::new(error), place }
     }
 
     /// The values of a row as PostgreSQL shows them: `(1, null, abc)`.
@@ -193,7 +211,7 @@ mod tests {
         ];
         let batch = RecordBatch::try_from_iter_with_nullable(arrays.map(|(name, it)| (name, it, true)));
         let columns = Arc::new(Schema::new(columns));
-        Guard { table: "s".into(), columns, checks: vec!["s_check".into()] }.pass(&batch.unwrap())
+        Guard { table: "s".into(), columns, checks: vec!["s_check".into()], line: None }.pass(&batch.unwrap())
     }
 
     #[test]

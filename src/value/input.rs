@@ -7,6 +7,7 @@
 
 mod array;
 mod binary;
+mod column;
 mod datetime;
 mod interval;
 mod number;
@@ -18,6 +19,7 @@ use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::ScalarValue;
 use uuid::Uuid;
 
+pub(crate) use self::column::ColumnReader;
 use self::number::Number;
 use super::output::TimeZone;
 use super::types::{self, Format, oid};

@@ -497,11 +497,15 @@ impl Session {
 
     /// Whether a statement puts rows into a temporary table, as a read-only transaction may.
     pub(super) async fn fills_temporary(&self, statement: &Statement) -> Result<bool> {
-        let Statement::Insert(insert) = statement else { return Ok(false) };
+        let name = match statement {
+            Statement::Insert(insert) => &insert.name,
+            Statement::CopyFrom(copy) => &copy.name,
+            _ => return Ok(false),
+        };
         if self.temporary.lake().is_none() {
             return Ok(false);
         }
-        let found = self.planner().await?.find(&insert.name).await;
+        let found = self.planner().await?.find(name).await;
         Ok(found.is_ok_and(|full| full.schema == TEMPORARY_SCHEMA))
     }
 

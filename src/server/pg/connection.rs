@@ -270,6 +270,8 @@ impl Connection {
         let executed = self.session.execute(parsed, &[]);
         let tag = match watched(&self.stream, &cancel, executed).await? {
             Outcome::Done(tag) => tag,
+            Outcome::CopyIn(intake) => self.copy_in(*intake).await?,
+            Outcome::CopyOut(rows, options) => self.copy_out(rows, &options).await?,
             Outcome::Rows(rows) => {
                 let formats = same_formats(&rows.schema, rows.binary);
                 self.stream.write_raw(&row_description(&rows.schema, &formats)?);

@@ -6,6 +6,7 @@
 //! as they lie are copied from the batch itself. Which PostgreSQL type a column has is decided in
 //! [`types`](crate::value::types), how much is encoded at a time and when it is sent by the caller.
 
+pub mod copy;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 use bytes::{BufMut, BytesMut};
 
-use self::row::Source;
+use self::row::{Layout, Source};
 use crate::engine::dialect::display_name;
 use crate::error::{Error, Result};
 use crate::value::output::{self, Cells, EncodeOptions, Target, too_long};
@@ -33,6 +34,7 @@ const RUN_ROWS: usize = 256;
 pub struct RowEncoder {
     columns: Vec<Column>,
     options: EncodeOptions,
+    layout: Layout,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,12 @@ impl RowEncoder {
             format: *format,
             cells: Cells::default(),
         });
-        Ok(Self { columns: columns.collect(), options: options.clone() })
+        Ok(Self { columns: columns.collect(), options: options.clone(), layout: Layout::DataRow })
+    }
+
+    /// The same for messages of another layout.
+    fn laid_out(self, layout: Layout) -> Self {
+        Self { layout, ..self }
     }
 
     /// Appends one DataRow for each of `rows` of `batch` to `out`.
@@ -92,7 +99,7 @@ impl RowEncoder {
         }
         let pairs = self.columns.iter().zip(arrays);
         let sources: Vec<Source> = pairs.map(|(column, array)| column.source(array)).collect();
-        row::assemble(sources, rows, out)
+        row::assemble(sources, rows, &self.layout, out)
     }
 }
 

@@ -193,6 +193,16 @@ impl Connection {
                 self.complete(tag.clone())?;
                 Ok(Progress::Finished(tag))
             }
+            Outcome::CopyIn(intake) => {
+                let tag = self.copy_in(*intake).await?;
+                self.complete(tag.clone())?;
+                Ok(Progress::Finished(tag))
+            }
+            Outcome::CopyOut(rows, options) => {
+                let tag = self.copy_out(rows, &options).await?;
+                self.complete(tag.clone())?;
+                Ok(Progress::Finished(tag))
+            }
             Outcome::Rows(rows) => {
                 let columns = rows.schema.fields().len();
                 if portal.formats.len() != columns {

@@ -5,6 +5,7 @@
 
 pub mod cancel;
 pub mod connection;
+mod copy;
 mod decode;
 pub mod encode;
 mod extended;

@@ -24,6 +24,13 @@ pub struct Chunk {
     rows: usize,
 }
 
+impl Chunk {
+    /// Whole messages that hold `rows` rows.
+    pub fn new(bytes: Bytes, rows: usize) -> Self {
+        Self { bytes, rows }
+    }
+}
+
 /// Rows that are being sent, with what the command tag needs.
 #[derive(Debug)]
 pub struct Cursor {
@@ -57,14 +64,24 @@ impl Cursor {
     /// As [`Rows::start`], and for a column that cannot be sent.
     pub async fn start(rows: Rows, formats: &[Format], options: &EncodeOptions) -> Result<Self> {
         let mut encoder = RowEncoder::new(&rows.schema, formats, options)?;
-        let tag = rows.tag;
         let encode = move |batch: RecordBatch| {
             let mut bytes = BytesMut::new();
             let rows = batch.num_rows();
             encoder.encode(&batch, 0..rows, &mut bytes)?;
             Ok(Chunk { bytes: bytes.freeze(), rows })
         };
-        Ok(Self { tag, stream: rows.start(encode).await?, left: None })
+        Self::start_with(rows, encode).await
+    }
+
+    /// Starts a query whose batches `encode` turns into messages.
+    ///
+    /// # Errors
+    /// As [`Rows::start`].
+    pub async fn start_with(
+        rows: Rows,
+        encode: impl FnMut(RecordBatch) -> Result<Chunk> + Send + 'static,
+    ) -> Result<Self> {
+        Ok(Self { tag: rows.tag, stream: rows.start(encode).await?, left: None })
     }
 
     /// Takes messages of at most `rows_max` rows; none at the end.

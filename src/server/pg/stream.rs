@@ -83,8 +83,8 @@ impl Severity {
     }
 }
 
-/// The ErrorResponse for `error`: severity, SQLSTATE, the message as the client may read it, detail, hint
-/// and position.
+/// The ErrorResponse for `error`: severity, SQLSTATE, the message as the client may read it, detail, hint,
+/// position and context.
 pub fn error_response(severity: Severity, error: &Error, message: String) -> ErrorResponse {
     let mut fields = vec![
         (b'S', severity.as_str().to_owned()),
@@ -95,6 +95,7 @@ pub fn error_response(severity: Severity, error: &Error, message: String) -> Err
     fields.extend(error.detail().map(|detail| (b'D', detail)));
     fields.extend(error.hint().map(|hint| (b'H', hint)));
     fields.extend(error.position().map(|position| (b'P', position.to_string())));
+    fields.extend(error.context().map(|context| (b'W', context.to_owned())));
     for (_, text) in &mut fields {
         // A zero byte would end the field and begin another.
         text.retain(|character| character != '\0');

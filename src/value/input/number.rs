@@ -90,7 +90,7 @@ impl Number {
     }
 
     /// The same number with so many digits behind the point, rounded half away from zero.
-    fn at_scale(self, wanted: usize) -> Self {
+    pub fn at_scale(self, wanted: usize) -> Self {
         let Self::Finite { negative, mut digits, scale } = self else { return self };
         if wanted >= scale {
             if !digits.is_empty() {
@@ -176,7 +176,7 @@ impl Number {
     }
 
     /// The digits as one signed integer; `None` when 256 bits do not hold them, or it is not finite.
-    fn unscaled(&self) -> Option<i256> {
+    pub fn unscaled(&self) -> Option<i256> {
         let Self::Finite { negative, digits, .. } = self else { return None };
         if digits.len() > DIGITS_256 {
             return None;
@@ -203,11 +203,11 @@ impl Number {
         Ok(value)
     }
 
-    fn is_finite(&self) -> bool {
+    pub fn is_finite(&self) -> bool {
         matches!(self, Self::Finite { .. })
     }
 
-    fn digits(&self) -> usize {
+    pub fn digits(&self) -> usize {
         if let Self::Finite { digits, .. } = self { digits.len() } else { 0 }
     }
 

@@ -45,7 +45,7 @@ pub(super) fn decode(text: &str, oid: u32, time_zone: &TimeZone) -> Result<Value
 }
 
 /// Any beginning of the words that leaves no doubt, and 1 and 0.
-fn boolean(text: &str) -> Result<bool> {
+pub(super) fn boolean(text: &str) -> Result<bool> {
     let word = text.trim().to_ascii_lowercase();
     let begins = |whole: &str, least: usize| word.len() >= least && whole.starts_with(word.as_str());
     if begins("true", 1) || begins("yes", 1) || begins("on", 2) || word == "1" {
@@ -57,7 +57,7 @@ fn boolean(text: &str) -> Result<bool> {
     Err(invalid_syntax(oid::BOOL, text))
 }
 
-fn integer<T>(text: &str, oid: u32) -> Result<T>
+pub(super) fn integer<T>(text: &str, oid: u32) -> Result<T>
 where
     T: std::str::FromStr<Err = std::num::ParseIntError>,
 {
@@ -73,7 +73,7 @@ fn out_of_range(oid: u32, text: &str) -> Error {
 }
 
 /// A number that only becomes infinite, or zero, by rounding is out of range.
-fn float<T: std::str::FromStr + Copy>(text: &str, oid: u32, wide: impl Fn(T) -> f64) -> Result<T> {
+pub(super) fn float<T: std::str::FromStr + Copy>(text: &str, oid: u32, wide: impl Fn(T) -> f64) -> Result<T> {
     let trimmed = text.trim();
     let value: T = trimmed.parse().map_err(|_| invalid_syntax(oid, text))?;
     let mantissa = trimmed.split(['e', 'E']).next().unwrap_or_default();

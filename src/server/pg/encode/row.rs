@@ -1,4 +1,4 @@
-//! Rows: DataRow messages, copied together from the cells of their columns.
+//! Rows: DataRow and CopyData messages, copied together from the cells of their columns.
 //!
 //! Most values are a few bytes long. Such a value is copied as one block of fixed size, which is two
 //! instructions instead of a call, and the row goes on behind the value's real end. The blocks are
@@ -11,6 +11,7 @@ use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::DataType;
 use bytes::BytesMut;
 
+use super::copy::TextLayout;
 use crate::error::Result;
 use crate::value::output::{Cells, too_long};
 use crate::value::types::{self, Format, oid};
@@ -20,8 +21,19 @@ const BLOCK: usize = 32;
 /// Type byte, length and number of values.
 const HEADER_BYTES: usize = 7;
 const LENGTH_BYTES: usize = 4;
+const NULL_LENGTH: [u8; LENGTH_BYTES] = (-1_i32).to_be_bytes();
 /// A string of at most so many bytes lies in its view.
 const INLINE_BYTES: usize = 12;
+
+/// How the values of a row lie in its message.
+#[derive(Debug)]
+pub(super) enum Layout {
+    DataRow,
+    /// As in a DataRow; a binary copy's tuples are alike.
+    Tuple,
+    /// A line of a copy in text or csv.
+    Text(TextLayout),
+}
 
 /// Where the values of one column come from.
 pub(super) enum Source<'a> {
@@ -119,6 +131,65 @@ impl<'a> Source<'a> {
     }
 }
 
+impl Source<'_> {
+    /// Shows `see` the value of `row`, the one behind the last; nothing for null.
+    #[inline]
+    fn see(&mut self, row: usize, see: impl FnOnce(Option<&[u8]>)) {
+        match self {
+            Self::Cells { bytes, ends, start } => {
+                let end = *ends.next().expect("there is a cell for every row");
+                let cell = &bytes[std::mem::replace(start, end)..end];
+                let (length, value) = cell.split_at(LENGTH_BYTES);
+                see((length != NULL_LENGTH).then_some(value));
+            }
+            Self::Short { nulls, .. } | Self::Long { nulls, .. } | Self::View { nulls, .. }
+                if nulls.is_some_and(|nulls| nulls.is_null(row)) =>
+            {
+                see(None);
+            }
+            Self::Short { offsets, data, .. } => {
+                see(Some(&data[offsets[row] as usize..offsets[row + 1] as usize]));
+            }
+            Self::Long { offsets, data, .. } => {
+                see(Some(&data[offsets[row] as usize..offsets[row + 1] as usize]));
+            }
+            Self::View { views, buffers, .. } => {
+                let view = views[row];
+                let length = view as u32 as usize;
+                if length <= INLINE_BYTES {
+                    return see(Some(&view.to_le_bytes()[4..4 + length]));
+                }
+                let (buffer, offset) = ((view >> 64) as u32 as usize, (view >> 96) as u32 as usize);
+                see(Some(&buffers[buffer][offset..offset + length]));
+            }
+        }
+    }
+}
+
+/// Appends a line for each of `rows`. After an error, `out` ends with a whole message.
+fn lines(sources: &mut [Source], rows: Range<usize>, layout: &TextLayout, out: &mut BytesMut) -> Result<()> {
+    let alone = sources.len() == 1;
+    let mut line = Vec::new();
+    for row in rows {
+        line.clear();
+        line.extend_from_slice(&[b'd', 0, 0, 0, 0]);
+        for (column, source) in sources.iter_mut().enumerate() {
+            if column > 0 {
+                line.push(layout.delimiter);
+            }
+            source.see(row, |value| match value {
+                Some(value) => layout.put(column, value, alone, &mut line),
+                None => line.extend_from_slice(&layout.null),
+            });
+        }
+        line.push(b'\n');
+        let length = i32::try_from(line.len() - 1).map_err(|_| too_long())?;
+        line[1..5].copy_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&line);
+    }
+    Ok(())
+}
+
 #[inline]
 fn put_length(length: i32, out: &mut [u8], at: usize) -> usize {
     out[at..at + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
@@ -149,17 +220,27 @@ fn copy_view(view: u128, buffers: &[Buffer], out: &mut [u8], at: usize) -> usize
 }
 
 /// Appends one message for each of `rows`. After an error, `out` ends with a whole message.
-pub(super) fn assemble(mut sources: Vec<Source>, rows: Range<usize>, out: &mut BytesMut) -> Result<()> {
+pub(super) fn assemble(
+    mut sources: Vec<Source>,
+    rows: Range<usize>,
+    layout: &Layout,
+    out: &mut BytesMut,
+) -> Result<()> {
+    let kind = match layout {
+        Layout::DataRow => b'D',
+        Layout::Tuple => b'd',
+        Layout::Text(layout) => return lines(&mut sources, rows, layout, out),
+    };
     let values_max = sources.iter().map(|source| source.bytes_max(rows.clone())).sum::<usize>();
     let begin = out.len();
     out.resize(begin + values_max + rows.len() * HEADER_BYTES + BLOCK, 0);
-    let filled = fill(&mut sources, rows, &mut out[begin..]);
+    let filled = fill(&mut sources, rows, kind, &mut out[begin..]);
     out.truncate(begin + filled.0);
     filled.1
 }
 
 /// Writes the messages to `room`; returns where the last whole one ends.
-fn fill(sources: &mut [Source], rows: Range<usize>, room: &mut [u8]) -> (usize, Result<()>) {
+fn fill(sources: &mut [Source], rows: Range<usize>, kind: u8, room: &mut [u8]) -> (usize, Result<()>) {
     let count = (sources.len() as i16).to_be_bytes();
     let mut at = 0;
     for row in rows {
@@ -170,7 +251,7 @@ fn fill(sources: &mut [Source], rows: Range<usize>, room: &mut [u8]) -> (usize, 
         }
         // The type byte does not count.
         let Ok(length) = i32::try_from(at - start - 1) else { return (start, Err(too_long())) };
-        room[start] = b'D';
+        room[start] = kind;
         room[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
         room[start + 5..start + HEADER_BYTES].copy_from_slice(&count);
     }
