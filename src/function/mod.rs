@@ -13,6 +13,7 @@ mod facts;
 mod integer;
 mod interval;
 mod json;
+mod numeric;
 pub mod oid;
 mod row;
 mod series;
@@ -37,9 +38,11 @@ pub use catalog::{ABOUT_NAMES, ABOUT_SIZES, name_parts};
 pub use facts::{CatalogFacts, Namespace, RelationName};
 pub use integer::Arithmetic;
 pub use interval::IntervalOperation;
+pub use numeric::{NUMERIC, NumericOperation};
 pub use session::{SessionFacts, SettingRow, SettingsView};
 pub use similar::SIMILAR_TO_ESCAPE;
 pub use single::{FIRST_TWO, ONLY_VALUE};
+pub use sum::sum;
 pub use text::{quote_ident, quote_literal};
 pub use zone::{TIMEZONE, timezone};
 
@@ -68,6 +71,7 @@ pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
     all.push(array::expand_array());
     all.push(cast::uuid_in());
     all.push(zone::timezone());
+    all.push(NumericOperation::Cast.function());
     let justify =
         [IntervalOperation::JustifyHours, IntervalOperation::JustifyDays, IntervalOperation::Justify];
     all.extend(justify.map(IntervalOperation::function));
@@ -85,7 +89,7 @@ pub fn session_functions(facts: &Arc<SessionFacts>) -> Vec<Arc<ScalarUDF>> {
 
 /// Aggregates that PostgreSQL's subquery rules need, and those that it answers otherwise.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![single::first_two(), sum::sum()]
+    vec![single::first_two(), sum()]
 }
 
 /// Functions that stand in FROM.
