@@ -21,6 +21,7 @@ mod ddl;
 mod explain;
 mod export;
 mod frugal;
+mod materialized;
 mod modify;
 mod returning;
 mod rules;

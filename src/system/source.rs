@@ -68,6 +68,7 @@ pub(super) fn of(definition: &Definition) -> Source {
         ("pg_catalog", "pg_database") => Source::Fixed(fixed::databases),
         ("pg_catalog", "pg_description") => Source::Relations(relations::DESCRIPTIONS),
         ("pg_catalog", "pg_language") => Source::Fixed(fixed::languages),
+        ("pg_catalog", "pg_matviews") => Source::Names(relations::materialized_views),
         ("pg_catalog", "pg_namespace") => Source::Names(relations::namespaces),
         ("pg_catalog", "pg_proc") => Source::Fixed(procedures::rows),
         ("pg_catalog", "pg_roles") => Source::Fixed(fixed::roles),
