@@ -3,6 +3,7 @@
 mod branches;
 mod credentials;
 mod daemon;
+mod dbt;
 mod evolution;
 mod evolution_histories;
 mod faults;
