@@ -147,6 +147,18 @@ pub struct TableRecord {
     /// The metadata file of the version that has these rows, where upkeep alone has come after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<String>,
+    /// Of a materialized view, what it is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub materialized: Option<Box<MaterializedRecord>>,
+}
+
+/// What the log holds of a materialized view, beside the table of its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaterializedRecord {
+    /// The query; its comment is the table's.
+    pub view: ViewRecord,
+    /// Whether its rows are those of the query at some time.
+    pub populated: bool,
 }
 
 impl TableRecord {

@@ -41,6 +41,10 @@ pub enum RelationKind {
     /// Declared by a file or found as a folder of files, read-only.
     External,
     View,
+    /// Recorded in the log with its query; SQL only refreshes it.
+    Materialized {
+        populated: bool,
+    },
     /// `pg_catalog`, `information_schema` and `system`.
     System,
 }

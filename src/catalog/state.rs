@@ -46,6 +46,15 @@ impl RelationState {
         }
     }
 
+    /// What SQL calls it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Table(table) if table.materialized.is_some() => "materialized view",
+            Self::Table(_) => "table",
+            Self::View(_) => "view",
+        }
+    }
+
     pub fn comment(&self) -> Option<&String> {
         match self {
             Self::Table(table) => table.comment.as_ref(),
@@ -229,6 +238,7 @@ mod tests {
             metadata: metadata.into(),
             comment: None,
             rows: None,
+            materialized: None,
         }
     }
 

@@ -148,6 +148,9 @@ impl Transaction {
         match view.state.relation(schema, name) {
             Some(RelationState::View(view)) => return Ok(Some(Found::View(view.clone()))),
             Some(RelationState::Table(table)) => {
+                if table.materialized.as_ref().is_some_and(|view| !view.populated) {
+                    return Err(Error::NotPopulated(name.to_owned()));
+                }
                 return Ok(Some(Found::Table(self.managed(&view, table).await?)));
             }
             None => {}

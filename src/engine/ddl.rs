@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use datafusion::logical_expr::LogicalPlan;
+
 use super::branch;
 use super::dialect::display_name;
 use super::execute::{Outcome, Rows, Run};
@@ -44,6 +46,7 @@ impl Session {
                 done
             }
             Statement::Export(export) => self.export(planner, export, &run).await?,
+            Statement::Refresh { name, with_data } => self.refresh(planner, name, *with_data, &run).await?,
             Statement::CreateView(create) => create_view(planner, create, &run).await?,
             _ => change_names(&planner, statement).await?,
         };
@@ -149,7 +152,7 @@ async fn rename(
     let to = (to_schema.unwrap_or(&full.schema).as_str(), to_name.unwrap_or(&full.name).as_str());
     refuse_system(to.0)?;
     // ALTER TABLE takes a view too, as in PostgreSQL.
-    let wanted = (kind == RelationWord::View).then_some(kind.word());
+    let wanted = (kind != RelationWord::Table).then_some(kind.word());
     planner.transaction.rename(&full.catalog, (&full.schema, &full.name), to, wanted).await
 }
 
@@ -186,7 +189,7 @@ async fn comment_on(
         }
         CommentOn::Column { table, column } => {
             let full = planner.find(table).await?;
-            let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
+            let target = transaction.stored(&full.catalog, &full.schema, &full.name).await?;
             if target.columns.column_with_name(column).is_none() {
                 return Err(Error::ColumnNotFound { name: column.clone(), candidates: Vec::new() });
             }
@@ -210,8 +213,26 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
         false => planner.target(&create.name).await?,
     };
     refuse_system(&full.schema)?;
+    let record = view_record(&planner, &plan, &create.columns, &create.sql)?;
+    let transaction = &planner.transaction;
+    let made = transaction.put_view(&full.catalog, &full.schema, &full.name, record, create.or_replace).await;
+    let is_there = |error: &Error| matches!(error, Error::AlreadyExists { .. });
+    tolerate(made, create.if_not_exists, is_there, &planner.facts)?;
+    Ok(done("CREATE VIEW"))
+}
+
+/// What the log keeps of a view with this plan and text.
+///
+/// # Errors
+/// [`Error::Syntax`] for more names than columns, [`Error::AlreadyExists`] for a column that comes twice.
+pub(super) fn view_record(
+    planner: &Planner,
+    plan: &LogicalPlan,
+    names: &[String],
+    sql: &str,
+) -> Result<ViewRecord> {
     let fields = plan.schema().fields();
-    if create.columns.len() > fields.len() {
+    if names.len() > fields.len() {
         return Err(Error::Syntax {
             message: "CREATE VIEW specifies more column names than columns".to_owned(),
             position: None,
@@ -219,22 +240,13 @@ async fn create_view(planner: Planner, create: &CreateView, run: &Run) -> Result
     }
     let named = |(index, field): (usize, &arrow::datatypes::FieldRef)| ViewColumn {
         source: Some(display_name(field.name()).to_owned()),
-        name: create.columns.get(index).map_or_else(|| display_name(field.name()).to_owned(), String::clone),
+        name: names.get(index).map_or_else(|| display_name(field.name()).to_owned(), String::clone),
         data_type: field.data_type().to_string(),
     };
     let columns: Vec<ViewColumn> = fields.iter().enumerate().map(named).collect();
     refuse_duplicates(columns.iter().map(|column| column.name.as_str()))?;
-    let record = ViewRecord {
-        sql: create.sql.clone(),
-        columns,
-        search_path: planner.search_path.clone(),
-        comment: None,
-    };
-    let transaction = &planner.transaction;
-    let made = transaction.put_view(&full.catalog, &full.schema, &full.name, record, create.or_replace).await;
-    let is_there = |error: &Error| matches!(error, Error::AlreadyExists { .. });
-    tolerate(made, create.if_not_exists, is_there, &planner.facts)?;
-    Ok(done("CREATE VIEW"))
+    let (sql, search_path) = (sql.to_owned(), planner.search_path.clone());
+    Ok(ViewRecord { sql, columns, search_path, comment: None })
 }
 
 /// Passes over an error that `IF [NOT] EXISTS` allows, and tells the client.

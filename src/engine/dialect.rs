@@ -11,6 +11,7 @@ mod expressions;
 mod names;
 mod outer;
 mod relations;
+mod rows;
 mod scope;
 mod subqueries;
 mod unnest;
@@ -56,6 +57,13 @@ impl Visitor for Checker {
         match scope::duplicate(&select.from) {
             Some(name) => ControlFlow::Break(Error::DuplicateAlias(name)),
             None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
+        match rows::check(expr) {
+            Err(error) => ControlFlow::Break(error),
+            Ok(()) => ControlFlow::Continue(()),
         }
     }
 }
@@ -108,6 +116,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         relations::table_oid(expr, &self.scopes);
+        rows::rewrite(expr);
         subqueries::rewrite(expr, &self.ctes, &self.scopes);
         ControlFlow::Continue(())
     }

@@ -27,6 +27,7 @@ mod export;
 mod frugal;
 mod keys;
 mod layout;
+mod materialized;
 mod modify;
 mod overwrite;
 mod returning;

@@ -1,21 +1,26 @@
 //! Operators: those of PostgreSQL whose types DataFusion does not know.
 //!
 //! `interval * number`, `date + interval` (a timestamp), `date - date` (an integer), comparisons of
-//! intervals; and the integers that are written in a statement, which count as `integer` beside one.
+//! intervals, quotients of numerics, averages; and the integers that are written in a statement, which count as `integer` beside one.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{BinaryExpr, Cast, ScalarFunction};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::logical_expr::expr::{
+    AggregateFunction, BinaryExpr, Cast, ScalarFunction, WindowFunction, WindowFunctionParams,
+};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawWindowExpr,
+};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, Operator, WindowFunctionDefinition};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::semantics::INTERVAL;
 use crate::error::Error;
-use crate::function::IntervalOperation;
 use crate::function::cast::uuid_in;
+use crate::function::{IntervalOperation, NumericOperation, sum};
 use crate::value::types;
 
 /// Plans operators; the types of both sides decide.
@@ -40,6 +45,64 @@ impl ExprPlanner for Operators {
         }
         arithmetic(expr, &left, &right)
     }
+
+    /// `avg(x)` as `sum(x) / count(x)`: the sum's type decides, and both are shared with others.
+    fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if expr.func.name() != "avg" || expr.args.len() != 1 {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let RawAggregateExpr { args, distinct, filter, null_treatment, .. } = expr;
+        let over = |func: Arc<AggregateUDF>| {
+            let (args, filter) = (args.clone(), filter.clone());
+            Expr::AggregateFunction(AggregateFunction::new_udf(
+                func,
+                args,
+                distinct,
+                filter,
+                vec![],
+                null_treatment,
+            ))
+        };
+        Ok(PlannerResult::Planned(mean(over(sum()), over(count_udaf()))))
+    }
+
+    fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        let of = |fun: WindowFunctionDefinition| {
+            let one = expr.clone();
+            Expr::from(WindowFunction {
+                fun,
+                params: WindowFunctionParams {
+                    args: one.args,
+                    partition_by: one.partition_by,
+                    order_by: one.order_by,
+                    window_frame: one.window_frame,
+                    filter: one.filter,
+                    null_treatment: one.null_treatment,
+                    distinct: one.distinct,
+                },
+            })
+        };
+        // DataFusion counts without signs, which PostgreSQL has no type for.
+        let planned = match (&expr.func_def, expr.func_def.name()) {
+            (WindowFunctionDefinition::WindowUDF(_), "row_number" | "rank" | "dense_rank") => {
+                cast_to(of(expr.func_def.clone()), DataType::Int64)
+            }
+            (WindowFunctionDefinition::WindowUDF(_), "ntile") => {
+                cast_to(of(expr.func_def.clone()), DataType::Int32)
+            }
+            (WindowFunctionDefinition::AggregateUDF(_), "avg") if expr.args.len() == 1 => {
+                let over = |func: Arc<AggregateUDF>| of(WindowFunctionDefinition::AggregateUDF(func));
+                mean(over(sum()), over(count_udaf()))
+            }
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
+        Ok(PlannerResult::Planned(planned))
+    }
+}
+
+fn mean(sum: Expr, count: Expr) -> Expr {
+    let func = NumericOperation::Average.function();
+    Expr::ScalarFunction(ScalarFunction { func, args: vec![sum, count] })
 }
 
 /// A text beside a uuid is read as one.
@@ -106,6 +169,11 @@ fn arithmetic(
                 if written(expr).is_some() { DataType::Int32 } else { ty.clone() }
             };
             return Err(unknown(&op, &shown(&a, left), &shown(&b, right)));
+        }
+        (Multiply | Divide, left, right)
+            if let Some(operation) = NumericOperation::between(op == Divide, left, right) =>
+        {
+            Expr::ScalarFunction(ScalarFunction { func: operation.function(), args: vec![a, b] })
         }
         (Plus | Minus | Multiply | Divide | Modulo, _, _) => {
             let (a, b) = integers(a, left, b, right);

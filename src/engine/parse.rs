@@ -50,7 +50,7 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
         let (from, to) = (offset(sql, first.span.start), offset(sql, last.span.end));
         let text = sql.get(from..to).unwrap_or(sql).trim();
         let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(NESTING_MAX);
-        let mut source = Source { parser: parser.with_tokens_with_locations(tokens), sql };
+        let mut source = Source { parser: parser.with_tokens_with_locations(tokens), sql, written: None };
         let statement = source.statement().map_err(|error| locate(sql, error))?;
         statements.push(Parsed { text: text.into(), statement });
     }
@@ -81,6 +81,8 @@ fn split(tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
 struct Source<'a> {
     parser: Parser<'a>,
     sql: &'a str,
+    /// The text of the query that was parsed last, where it is to be kept.
+    written: Option<String>,
 }
 
 impl Source<'_> {
@@ -130,6 +132,7 @@ impl Source<'_> {
             (Keyword::DROP, _) if self.is_branch() => self.drop_branch(),
             (Keyword::MERGE, _) => self.merge(None),
             (_, "undrop") => self.undrop(),
+            (_, "refresh") => self.refresh(),
             (_, "vacuum") => self.vacuum(),
             (_, "optimize") => self.optimize(),
             (_, "analyze") => self.analyze(),
@@ -172,12 +175,15 @@ impl Source<'_> {
 
     fn comment(&mut self) -> Result<Statement> {
         self.parser.expect_keywords(&[Keyword::COMMENT, Keyword::ON]).map_err(Error::from)?;
-        let kind = self.word()?;
+        let mut kind = self.word()?;
+        if kind == "materialized" {
+            kind = self.word()?;
+        }
         let name = self.parser.parse_object_name(false).map_err(Error::from)?;
         self.parser.expect_keyword(Keyword::IS).map_err(Error::from)?;
         let comment = match self.parser.parse_keyword(Keyword::NULL) {
             true => None,
-            false => Some(self.parser.parse_literal_string().map_err(Error::from)?),
+            false => Some(self.string()?),
         };
         let on = match kind.as_str() {
             "table" | "view" => CommentOn::Relation(name_of(&name)?),
@@ -242,6 +248,15 @@ impl Source<'_> {
         Ok(value)
     }
 
+    /// A quoted text, however it is quoted.
+    fn string(&mut self) -> Result<String> {
+        if let Token::DollarQuotedString(quoted) = self.parser.peek_token().token {
+            self.parser.next_token();
+            return Ok(quoted.value);
+        }
+        self.parser.parse_literal_string().map_err(Error::from)
+    }
+
     fn unexpected(&self, wanted: &str) -> Error {
         let found = self.parser.peek_token();
         let near = match &found.token {
@@ -285,8 +300,12 @@ fn drop_of(kind: ast::ObjectType, names: &[ObjectName], if_exists: bool, cascade
             let names = names.iter().map(schema_of).collect::<Result<_>>()?;
             Ok(Statement::DropSchema { names, if_exists, cascade })
         }
-        ast::ObjectType::Table | ast::ObjectType::View => {
-            let word = if kind == ast::ObjectType::Table { RelationWord::Table } else { RelationWord::View };
+        ast::ObjectType::Table | ast::ObjectType::View | ast::ObjectType::MaterializedView => {
+            let word = match kind {
+                ast::ObjectType::Table => RelationWord::Table,
+                ast::ObjectType::View => RelationWord::View,
+                _ => RelationWord::MaterializedView,
+            };
             let names = names.iter().map(name_of).collect::<Result<_>>()?;
             Ok(Statement::Drop { kind: word, names, if_exists })
         }

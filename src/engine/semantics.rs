@@ -18,7 +18,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 
 use super::catalog_types;
-use crate::function::{Arithmetic, SessionFacts, cast, timezone};
+use crate::function::{Arithmetic, NUMERIC, SessionFacts, cast, timezone};
 
 /// Functions of DataFusion that read a moment's fields, in the zone that its type names.
 const FIELD_FUNCTIONS: [&str; 2] = ["date_part", "date_trunc"];
@@ -105,6 +105,13 @@ impl Semantics {
         schema: &DFSchema,
         options: &ConfigOptions,
     ) -> Result<Transformed<Expr>> {
+        if call.func.name() == NUMERIC
+            && let [value] = call.args.as_slice()
+        {
+            let to = call.func.return_type(&[value.get_type(schema)?])?;
+            let cast = self.cast(Cast::new(Box::new(value.clone()), to), schema, options)?;
+            return Ok(Transformed::yes(cast.data));
+        }
         if !FIELD_FUNCTIONS.contains(&call.func.name()) || call.args.len() != 2 {
             return Ok(Transformed::no(Expr::ScalarFunction(call)));
         }

@@ -153,7 +153,10 @@ pub async fn create_table(session: &mut Session, request: &Show, run: Run) -> Re
     }
     let name = format!("{}.{}", quoted(&full.schema), quoted(&full.name));
     let text = match &relation.view_sql {
-        Some(sql) => format!("CREATE VIEW {name} AS\n{sql}"),
+        Some(sql) => {
+            let is_view = relation.kind == RelationKind::View;
+            format!("CREATE {} {name} AS\n{sql}", if is_view { "VIEW" } else { "MATERIALIZED VIEW" })
+        }
         None => {
             let mut lines: Vec<String> =
                 detail.schema.fields().iter().map(|field| column_line(field, &detail.rules)).collect();

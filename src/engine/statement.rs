@@ -74,6 +74,11 @@ pub enum Statement {
     CreateTable(Box<CreateTable>),
     Alter(Box<AlterTable>),
     CreateView(Box<CreateView>),
+    /// Fills a materialized view anew, or empties it.
+    Refresh {
+        name: Name,
+        with_data: bool,
+    },
     Insert(Box<Insert>),
     Modify(Box<Modify>),
     Truncate {
@@ -165,11 +170,12 @@ pub enum Discard {
     Temp,
 }
 
-/// `TABLE` or `VIEW`, as a statement says which it means.
+/// `TABLE`, `VIEW` or `MATERIALIZED VIEW`, as a statement says which it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelationWord {
     Table,
     View,
+    MaterializedView,
 }
 
 impl RelationWord {
@@ -177,6 +183,7 @@ impl RelationWord {
         match self {
             Self::Table => "table",
             Self::View => "view",
+            Self::MaterializedView => "materialized view",
         }
     }
 }
@@ -244,6 +251,8 @@ pub struct CreateTable {
     pub comment: Option<String>,
     pub query: Option<Box<ast::Query>>,
     pub with_data: bool,
+    /// Of a materialized view, its query as it was written.
+    pub materialized: Option<String>,
     pub temporary: bool,
     pub on_commit: OnCommit,
 }
@@ -497,18 +506,23 @@ impl Statement {
             Self::SetCharacteristics(_) => "SET SESSION CHARACTERISTICS",
             Self::CreateSchema { .. } => "CREATE SCHEMA",
             Self::DropSchema { .. } => "DROP SCHEMA",
+            Self::CreateTable(create) if create.materialized.is_some() => "CREATE MATERIALIZED VIEW",
             Self::CreateTable(create) if create.query.is_some() => "CREATE TABLE AS",
             Self::CreateTable(_) => "CREATE TABLE",
             Self::Alter(_) => "ALTER TABLE",
             Self::CreateView(_) => "CREATE VIEW",
+            Self::Refresh { .. } => "REFRESH MATERIALIZED VIEW",
             Self::Insert(_) => "INSERT",
             Self::Modify(modify) => modify.word,
             Self::Truncate { .. } => "TRUNCATE TABLE",
             Self::Restore { .. }
             | Self::Rename { kind: RelationWord::Table, .. }
             | Self::SetSchema { kind: RelationWord::Table, .. } => "ALTER TABLE",
+            Self::Rename { kind: RelationWord::MaterializedView, .. }
+            | Self::SetSchema { kind: RelationWord::MaterializedView, .. } => "ALTER MATERIALIZED VIEW",
             Self::Rename { .. } | Self::SetSchema { .. } => "ALTER VIEW",
             Self::Drop { kind: RelationWord::Table, .. } => "DROP TABLE",
+            Self::Drop { kind: RelationWord::MaterializedView, .. } => "DROP MATERIALIZED VIEW",
             Self::Drop { .. } => "DROP VIEW",
             Self::Undrop { .. } => "UNDROP TABLE",
             Self::Branch(Branch::Create { .. }) => "CREATE BRANCH",
@@ -560,6 +574,7 @@ impl Statement {
                 | Self::CreateTable(_)
                 | Self::Alter(_)
                 | Self::CreateView(_)
+                | Self::Refresh { .. }
                 | Self::Insert(_)
                 | Self::Modify(_)
                 | Self::Truncate { .. }

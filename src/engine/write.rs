@@ -14,6 +14,7 @@ use super::execute::{Outcome, Run};
 use super::frugal::Frugal;
 use super::keys::Added;
 use super::layout;
+use super::materialized;
 use super::plan::{Planner, bind, parameter_types, placeholder};
 use super::returning::{Returned, Returning, written_rows};
 use super::rules::{Declared, checked, default_exprs, defaults_of, guard_of};
@@ -42,7 +43,11 @@ impl Session {
         };
         refuse_system(&full.schema)?;
         let transaction = Arc::clone(&planner.transaction);
-        let tag = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
+        let tag = match (&create.materialized, &create.query) {
+            (Some(_), _) => "CREATE MATERIALIZED VIEW",
+            (None, Some(_)) => "CREATE TABLE AS",
+            (None, None) => "CREATE TABLE",
+        };
         let may_exist = create.if_not_exists && !create.or_replace;
         if may_exist && transaction.relation(&full.catalog, &full.schema, &full.name).await?.is_some() {
             let name = full.name.clone();
@@ -67,7 +72,8 @@ impl Session {
         let partition = partitions(&create.partitioned_by, &schema)?;
         let (comment, on_commit) = (create.comment.clone(), create.on_commit);
         let properties = layout::properties(&create.properties)?;
-        let table = NewTable { schema, partition, comment, properties, on_commit };
+        let materialized = materialized::record(&planner, plan.as_ref(), create)?;
+        let table = NewTable { schema, partition, comment, properties, materialized, on_commit };
         let mut made =
             transaction.new_table(&full.catalog, &full.schema, &full.name, table, create.or_replace).await?;
         let mut rules = Rules::default();
@@ -335,7 +341,7 @@ pub(super) fn is_default(value: &ast::Expr) -> bool {
 
 /// Puts a query's columns where the table has them, cast to its types; the rest has its default, or is
 /// null.
-fn fitted(
+pub(super) fn fitted(
     plan: LogicalPlan,
     columns: &Schema,
     names: &[String],

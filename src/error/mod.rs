@@ -35,6 +35,8 @@ pub enum Error {
     AmbiguousColumn(String),
     #[error("table name \"{0}\" specified more than once")]
     DuplicateAlias(String),
+    #[error("materialized view \"{0}\" has not been populated")]
+    NotPopulated(String),
     #[error("{kind} \"{name}\" already exists")]
     AlreadyExists { kind: &'static str, name: String },
     #[error("\"{name}\" is not a {wanted}")]
@@ -282,6 +284,7 @@ impl Error {
             Self::DiskFull(_) => "53100",
             Self::CommitConflict { .. } | Self::MergeConflict { .. } => "40001",
             Self::ObjectInUse(_) => "55006",
+            Self::NotPopulated(_) => "55000",
             Self::CommitUnknown(_) => "08007",
             Self::Storage(_) => "58030",
             Self::InvalidTable { .. } => "42P16",

@@ -14,6 +14,7 @@ mod integer;
 mod interval;
 mod json;
 pub mod lock;
+mod numeric;
 pub mod oid;
 mod references;
 mod row;
@@ -43,9 +44,11 @@ pub use references::{ABOUT_FUNCTIONS, reference_input, reference_output};
 pub use facts::{CatalogFacts, IndexName, Namespace, RelationName};
 pub use integer::Arithmetic;
 pub use interval::IntervalOperation;
+pub use numeric::{NUMERIC, NumericOperation};
 pub use session::{CursorRow, Notice, SessionFacts, SettingRow, SettingsView, StatementRow};
 pub use similar::SIMILAR_TO_ESCAPE;
 pub use single::{FIRST_TWO, ONLY_VALUE};
+pub use sum::sum;
 pub use text::{quote_ident, quote_literal};
 pub use zone::{TIMEZONE, timezone};
 
@@ -75,6 +78,7 @@ pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
     all.push(array::expand_array());
     all.push(cast::uuid_in());
     all.push(zone::timezone());
+    all.push(NumericOperation::Cast.function());
     let justify =
         [IntervalOperation::JustifyHours, IntervalOperation::JustifyDays, IntervalOperation::Justify];
     all.extend(justify.map(IntervalOperation::function));
@@ -99,7 +103,7 @@ pub fn session_functions(facts: &Arc<SessionFacts>) -> Vec<Arc<ScalarUDF>> {
 
 /// Aggregates that PostgreSQL's subquery rules need, and those that it answers otherwise.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![single::first_two(), sum::sum()]
+    vec![single::first_two(), sum()]
 }
 
 /// Functions that stand in FROM.

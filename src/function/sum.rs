@@ -1,34 +1,40 @@
-//! `sum`: DataFusion's own, but that a sum of integers beyond `bigint` is an error.
+//! `sum`: DataFusion's own, with PostgreSQL's types.
 //!
-//! PostgreSQL gives the sum of bigints as numeric, which never ends; DataFusion's wraps around. Here
-//! it stays a bigint, which is half as wide and sent as the clients of counts expect it, and one that
-//! does not fit is refused. Groups note a carry in a flag that is read once a batch.
+//! The sum of smallints and integers is a bigint, that of bigints a numeric; DataFusion's wraps around.
+//! A bigint that does not fit is refused: groups note a carry in a flag that is read once a batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
-use arrow::datatypes::{DataType, FieldRef, Int64Type};
-use datafusion::common::{Result, ScalarValue};
+use arrow::compute::cast;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, FieldRef, Int64Type};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::functions_aggregate::sum::Sum;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, GroupsAccumulator, Operator, ReversedUDAF,
-    SetMonotonicity, Signature, StatisticsArgs,
+    SetMonotonicity, Signature, StatisticsArgs, Volatility,
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
 use super::integer::out_of_range;
+use crate::error::Error;
+use crate::value::types;
 
 /// The aggregate.
-pub(super) fn sum() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(CheckedSum(Sum::new())))
+pub fn sum() -> Arc<AggregateUDF> {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    Arc::new(AggregateUDF::from(CheckedSum { inner: Sum::new(), signature }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct CheckedSum(Sum);
+struct CheckedSum {
+    inner: Sum,
+    signature: Signature,
+}
 
 fn of_integers(args: &AccumulatorArgs) -> bool {
     !args.is_distinct && *args.return_field.data_type() == DataType::Int64
@@ -36,32 +42,50 @@ fn of_integers(args: &AccumulatorArgs) -> bool {
 
 impl AggregateUDFImpl for CheckedSum {
     fn name(&self) -> &str {
-        self.0.name()
+        self.inner.name()
     }
 
     fn signature(&self) -> &Signature {
-        self.0.signature()
+        &self.signature
+    }
+
+    /// What is added, before it is widened: doing this twice gives the same as doing it once.
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [data_type] = types else { return plan_err!("sum takes one argument, not {}", types.len()) };
+        Ok(vec![added_as(data_type)?])
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.0.return_type(types)
+        match &types[0] {
+            DataType::Int32 => Ok(DataType::Int64),
+            DataType::Int64 => Ok(DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0)),
+            _ => self.inner.return_type(types),
+        }
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if of_integers(&args) { Ok(Box::new(Total::default())) } else { self.0.accumulator(args) }
+        let to = widened_to(&args);
+        let inner =
+            if of_integers(&args) { Box::new(Total::default()) } else { self.inner.accumulator(args)? };
+        Ok(widened(inner, to))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.0.state_fields(args)
+        self.inner.state_fields(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.0.groups_accumulator_supported(args)
+        self.inner.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        let to = widened_to(&args);
         if !of_integers(&args) {
-            return self.0.create_groups_accumulator(args);
+            let inner = self.inner.create_groups_accumulator(args)?;
+            return Ok(match to {
+                Some(to) => Box::new(Widened { inner, to }),
+                None => inner,
+            });
         }
         let wrapped = Arc::new(AtomicBool::new(false));
         let carry = Arc::clone(&wrapped);
@@ -73,27 +97,32 @@ impl AggregateUDFImpl for CheckedSum {
             }
         };
         let inner = PrimitiveGroupsAccumulator::<Int64Type, _>::new(&DataType::Int64, add);
-        Ok(Box::new(Groups { inner: Box::new(inner), wrapped }))
+        let groups: Box<dyn GroupsAccumulator> = Box::new(Groups { inner: Box::new(inner), wrapped });
+        Ok(match to {
+            Some(to) => Box::new(Widened { inner: groups, to }),
+            None => groups,
+        })
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if of_integers(&args) {
-            Ok(Box::new(Total::default()))
-        } else {
-            self.0.create_sliding_accumulator(args)
-        }
+        let to = widened_to(&args);
+        let inner = match of_integers(&args) {
+            true => Box::new(Total::default()),
+            false => self.inner.create_sliding_accumulator(args)?,
+        };
+        Ok(widened(inner, to))
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
-        self.0.reverse_expr()
+        self.inner.reverse_expr()
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.0.order_sensitivity()
+        self.inner.order_sensitivity()
     }
 
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.0.set_monotonicity(data_type)
+        self.inner.set_monotonicity(data_type)
     }
 
     fn simplify_expr_op_literal(
@@ -104,11 +133,125 @@ impl AggregateUDFImpl for CheckedSum {
         literal: &Expr,
         argument_is_left: bool,
     ) -> Result<Option<Expr>> {
-        self.0.simplify_expr_op_literal(aggregate, argument, op, literal, argument_is_left)
+        // Taken apart, an integer's sum could have another type.
+        if matches!(literal, Expr::Literal(value, _) if value.data_type().is_integer()) {
+            return Ok(None);
+        }
+        self.inner.simplify_expr_op_literal(aggregate, argument, op, literal, argument_is_left)
     }
 
     fn value_from_stats(&self, statistics: &StatisticsArgs) -> Option<ScalarValue> {
-        self.0.value_from_stats(statistics)
+        self.inner.value_from_stats(statistics)
+    }
+}
+
+/// The type in which values of a type are taken.
+fn added_as(data_type: &DataType) -> Result<DataType> {
+    Ok(match data_type {
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 => {
+            DataType::Int32
+        }
+        DataType::Int64 | DataType::UInt32 | DataType::Null => DataType::Int64,
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => DataType::Float64,
+        DataType::Dictionary(_, value) => added_as(value)?,
+        decimal if decimal.is_decimal() => decimal.clone(),
+        DataType::Duration(_) | DataType::Interval(_) => data_type.clone(),
+        other => {
+            let name = types::type_name(types::pg_type_of(other).oid);
+            return Err(Error::FunctionNotFound(format!("function sum({name}) does not exist")).into());
+        }
+    })
+}
+
+/// The type that integers are cast to before they are added.
+fn widened_to(args: &AccumulatorArgs) -> Option<DataType> {
+    let (from, to) = (args.expr_fields.first()?.data_type(), args.return_field.data_type());
+    (from.is_integer() && from != to).then(|| to.clone())
+}
+
+fn widened(inner: Box<dyn Accumulator>, to: Option<DataType>) -> Box<dyn Accumulator> {
+    match to {
+        Some(to) => Box::new(Widened { inner, to }),
+        None => inner,
+    }
+}
+
+/// Sums that are given narrower values than they add.
+#[derive(Debug)]
+struct Widened<T> {
+    inner: T,
+    to: DataType,
+}
+
+impl<T> Widened<T> {
+    fn cast(&self, values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        values.iter().map(|column| Ok(cast(column, &self.to)?)).collect()
+    }
+}
+
+impl Accumulator for Widened<Box<dyn Accumulator>> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let values = self.cast(values)?;
+        self.inner.update_batch(&values)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let values = self.cast(values)?;
+        self.inner.retract_batch(&values)
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        self.inner.supports_retract_batch()
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.inner.evaluate()
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.inner.state()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.inner.merge_batch(states)
+    }
+}
+
+impl GroupsAccumulator for Widened<Box<dyn GroupsAccumulator>> {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        total_groups: usize,
+    ) -> Result<()> {
+        let values = self.cast(values)?;
+        self.inner.update_batch(&values, groups, filter, total_groups)
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total_groups: usize) -> Result<()> {
+        self.inner.merge_batch(values, groups, total_groups)
+    }
+
+    fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
+        self.inner.evaluate(emit)
+    }
+
+    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
+        self.inner.state(emit)
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        self.inner.convert_to_state(&self.cast(values)?, filter)
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn schemata(_: &Context, listing: &Listing, rows: &mut Rows) {
 }
 
 pub(super) fn tables(_: &Context, listing: &Listing, rows: &mut Rows) {
-    for entry in &listing.entries {
+    for entry in listing.entries.iter().filter(|entry| entry.kind() != 'm') {
         let table_type = match entry.kind() {
             'v' => "VIEW",
             _ if entry.is_temporary() => "LOCAL TEMPORARY",

@@ -37,6 +37,7 @@ impl Entry {
         match (self.relation.kind, self.definition) {
             (_, Some(definition)) => definition.kind,
             (RelationKind::View, None) => 'v',
+            (RelationKind::Materialized { .. }, None) => 'm',
             _ => 'r',
         }
     }

@@ -65,8 +65,8 @@ fn class(context: &Context, _: &Listing, entry: &Entry, detail: Option<&Relation
         ("relnatts", detail.map(|detail| detail.schema.fields().len() as i64).into()),
         ("relchecks", detail.map_or(0, |detail| detail.rules.checks.len() as i64).into()),
         // PostgreSQL keeps a view's query as a rule; psql prints the definition where there is one.
-        ("relhasrules", (entry.relation.kind == RelationKind::View).into()),
-        ("relispopulated", true.into()),
+        ("relhasrules", matches!(entry.kind(), 'v' | 'm').into()),
+        ("relispopulated", (entry.relation.kind != RelationKind::Materialized { populated: false }).into()),
         ("relreplident", if entry.definition.is_some() { 'n' } else { 'd' }.into()),
         ("reloptions", detail.map_or(Cell::Null, |detail| options(entry, detail))),
     ]);
@@ -74,7 +74,7 @@ fn class(context: &Context, _: &Listing, entry: &Entry, detail: Option<&Relation
 
 fn access_method(entry: &Entry) -> i64 {
     match entry.relation.kind {
-        RelationKind::Managed => AM_ICEBERG,
+        RelationKind::Managed | RelationKind::Materialized { .. } => AM_ICEBERG,
         RelationKind::External => AM_FILES,
         RelationKind::View | RelationKind::System => 0,
     }
@@ -87,7 +87,7 @@ fn pages(size_bytes: u64) -> i64 {
 
 /// What psql prints under "Options" of `\d+`: where and how the table is stored.
 fn options(entry: &Entry, detail: &RelationDetail) -> Cell {
-    if !matches!(entry.relation.kind, RelationKind::Managed | RelationKind::External) {
+    if !matches!(entry.kind(), 'r' | 'm') || entry.definition.is_some() {
         return Cell::Null;
     }
     let mut options = vec![format!("format={}", detail.format)];
@@ -254,6 +254,20 @@ pub(super) fn views(_: &Context, listing: &Listing, rows: &mut Rows) {
             ("schemaname", (&entry.relation.schema).into()),
             ("viewname", (&entry.relation.name).into()),
             ("viewowner", OWNER_NAME.into()),
+            ("definition", entry.relation.view_sql.clone().into()),
+        ]);
+    }
+}
+
+pub(super) fn materialized_views(_: &Context, listing: &Listing, rows: &mut Rows) {
+    for entry in &listing.entries {
+        let RelationKind::Materialized { populated } = entry.relation.kind else { continue };
+        rows.push([
+            ("schemaname", (&entry.relation.schema).into()),
+            ("matviewname", (&entry.relation.name).into()),
+            ("matviewowner", OWNER_NAME.into()),
+            ("hasindexes", false.into()),
+            ("ispopulated", populated.into()),
             ("definition", entry.relation.view_sql.clone().into()),
         ]);
     }

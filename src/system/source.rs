@@ -95,6 +95,7 @@ pub(super) fn of(definition: &Definition) -> Source {
         ("pg_catalog", "pg_indexes") => Source::Relations(indexes::INDEX_NAMES),
         ("pg_catalog", "pg_language") => Source::Fixed(fixed::languages),
         ("pg_catalog", "pg_locks") => Source::Fixed(activity::locks),
+        ("pg_catalog", "pg_matviews") => Source::Names(relations::materialized_views),
         ("pg_catalog", "pg_namespace") => Source::Names(relations::namespaces),
         ("pg_catalog", "pg_prepared_statements") => Source::Fixed(activity::statements),
         ("pg_catalog", "pg_proc") => Source::Fixed(procedures::rows),

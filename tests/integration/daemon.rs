@@ -195,7 +195,7 @@ pub fn sample() -> PathBuf {
 }
 
 /// Copies a folder, but for what a daemon wrote into it.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder can be made");
     for entry in std::fs::read_dir(from).expect("the folder can be read") {
         let entry = entry.expect("the folder can be read");

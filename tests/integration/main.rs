@@ -4,6 +4,7 @@ mod branches;
 mod copy;
 mod credentials;
 mod daemon;
+mod dbt;
 mod evolution;
 mod evolution_histories;
 mod faults;

@@ -301,6 +301,7 @@ mod tests {
             metadata: metadata.into(),
             comment: None,
             rows: None,
+            materialized: None,
         };
         Operation::PutTable { schema: "s".into(), name: name.into(), table }
     }

@@ -68,7 +68,13 @@ impl Browse for Transaction {
         let view = self.view(lake).await?;
         for (name, state) in view.state.schemas.get(schema).iter().flat_map(|schema| &schema.relations) {
             let (kind, sql) = match state {
-                RelationState::Table(_) => (RelationKind::Managed, None),
+                RelationState::Table(table) => match &table.materialized {
+                    None => (RelationKind::Managed, None),
+                    Some(one) => {
+                        let kind = RelationKind::Materialized { populated: one.populated };
+                        (kind, Some(one.view.sql.clone()))
+                    }
+                },
                 RelationState::View(view) => (RelationKind::View, Some(view.sql.clone())),
             };
             relations.insert(name.clone(), relation(name.clone(), kind, state.comment().cloned(), sql));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use object_store::path::Path;
 
-use super::super::log::{Dependency, Operation, TableRecord, ViewRecord};
+use super::super::log::{Dependency, MaterializedRecord, Operation, TableRecord, ViewRecord};
 use super::super::state::RelationState;
 use super::{LakeView, OnCommit, TEMPORARY_SCHEMA, Transaction, Written, lock};
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ pub struct NewTable {
     pub partition: Vec<PartitionField>,
     pub comment: Option<String>,
     pub properties: BTreeMap<String, String>,
+    pub materialized: Option<Box<MaterializedRecord>>,
     /// Of a temporary table.
     pub on_commit: OnCommit,
 }
@@ -45,6 +46,20 @@ pub struct TableTarget {
     /// The change that makes the table, where it is new.
     create: Option<Box<Change>>,
     replaces: bool,
+}
+
+impl TableTarget {
+    /// What a materialized view is made of; none for a table.
+    pub fn materialized(&self) -> Option<&MaterializedRecord> {
+        self.record.materialized.as_deref()
+    }
+
+    /// Says whether a materialized view has the rows of its query from now on.
+    pub fn populate(&mut self, populated: bool) {
+        if let Some(materialized) = &mut self.record.materialized {
+            materialized.populated = populated;
+        }
+    }
 }
 
 impl Transaction {
@@ -112,8 +127,8 @@ impl Transaction {
         let mut view = self.writable(catalog, schema).await?;
         let existing = view.state.relation(schema, name).cloned();
         match &existing {
-            Some(RelationState::Table(_)) if or_replace => {}
-            Some(RelationState::View(_)) if or_replace => {
+            Some(relation) if or_replace && relation.word() == "table" => {}
+            Some(_) if or_replace => {
                 return Err(Error::WrongObjectType { name: name.to_owned(), wanted: "table" });
             }
             Some(_) => return Err(exists(name)),
@@ -128,6 +143,7 @@ impl Transaction {
             }
             _ => fresh(schema, name, table.comment.clone()),
         };
+        let record = TableRecord { materialized: table.materialized, ..record };
         if view.lake.is_temporary() {
             self.temporary.note(&record, table.on_commit);
         }
@@ -161,8 +177,22 @@ impl Transaction {
     /// The managed table of this name, to be written.
     ///
     /// # Errors
-    /// [`Error::TableNotFound`], [`Error::WrongObjectType`] for views and open tables.
+    /// [`Error::TableNotFound`], [`Error::WrongObjectType`] for views of both kinds, [`Error::ReadOnly`]
+    /// for open tables.
     pub async fn target(&self, catalog: &str, schema: &str, name: &str) -> Result<TableTarget> {
+        let target = self.stored(catalog, schema, name).await?;
+        match target.record.materialized {
+            Some(_) => Err(Error::WrongObjectType { name: name.to_owned(), wanted: "table" }),
+            None => Ok(target),
+        }
+    }
+
+    /// The managed table or materialized view of this name, for what leaves its rows as they are, or
+    /// makes them anew.
+    ///
+    /// # Errors
+    /// As [`target`](Self::target), but for materialized views.
+    pub async fn stored(&self, catalog: &str, schema: &str, name: &str) -> Result<TableTarget> {
         let view = self.writable(catalog, schema).await?;
         let record = match view.state.relation(schema, name) {
             Some(RelationState::Table(record)) => record.clone(),
@@ -264,7 +294,7 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::target`] and [`Transaction::stage`].
     pub async fn expire(&self, catalog: &str, schema: &str, name: &str, expiry: Expiry) -> Result<usize> {
-        let target = self.target(catalog, schema, name).await?;
+        let target = self.stored(catalog, schema, name).await?;
         let count = expiry.count(self.metadata_of(&target).await?.as_ref());
         if count > 0 {
             self.stage(target, Some(Change::Expire(expiry))).await?;
@@ -409,11 +439,7 @@ impl Transaction {
                 false => Err(Error::TableNotFound(format!("{schema}.{name}"))),
             };
         };
-        let kind = match &relation {
-            RelationState::Table(_) => "table",
-            RelationState::View(_) => "view",
-        };
-        match wanted.filter(|wanted| *wanted != kind) {
+        match wanted.filter(|wanted| *wanted != relation.word()) {
             Some(wanted) => Err(Error::WrongObjectType { name: name.to_owned(), wanted }),
             None => Ok((view, relation)),
         }
@@ -478,7 +504,7 @@ impl LakeView {
 fn fresh(schema: &str, name: &str, comment: Option<String>) -> TableRecord {
     let id = uuid::Uuid::new_v4().to_string();
     let directory = directory(schema, name, &id);
-    TableRecord { id, directory, metadata: String::new(), comment, rows: None }
+    TableRecord { id, directory, metadata: String::new(), comment, rows: None, materialized: None }
 }
 
 /// The folder of a table that is made under this name.

@@ -88,6 +88,10 @@ impl Transaction {
             requirement.check(base.as_deref(), name)?;
         }
         let mut record = match record {
+            Some(record) if record.materialized.is_some() => {
+                let message = format!("cannot change materialized view \"{name}\"");
+                return Err(Error::Unsupported(message));
+            }
             Some(record) => {
                 view.depend(Dependency::Table {
                     schema: schema.to_owned(),
@@ -164,5 +168,5 @@ fn new_record(view: &LakeView, schema: &str, name: &str, updates: &[Update]) -> 
     if tables.any(|table| table.directory == directory || table.id == id) {
         return Err(Error::AlreadyExists { kind: "table", name: id });
     }
-    Ok(TableRecord { id, directory, metadata: String::new(), comment: None, rows: None })
+    Ok(TableRecord { id, directory, metadata: String::new(), comment: None, rows: None, materialized: None })
 }

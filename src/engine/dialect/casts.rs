@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::build::{call, cast, inner, number, parts, take};
+use crate::function::NUMERIC;
 use crate::function::cast::UUID_IN;
 
 /// The functions of each `reg…` type: from what is cast to the value, and from the value to its text.
@@ -44,6 +45,11 @@ pub(super) fn rewrite(expr: &mut Expr) {
         *expr = call(input, vec![take(value)]);
     } else if let Some(output) = output_of(value).filter(|_| is_text(data_type)) {
         *expr = call(output, vec![take(value)]);
+    } else if is_numeric(data_type) {
+        match digits_of(value) {
+            Some((digits, decimals)) => *data_type = numeric_of(digits, decimals),
+            None => *expr = call(NUMERIC, vec![take(value)]),
+        }
     } else if let Some(elements) = array_literal(value, data_type) {
         **value = elements;
         *data_type = plain(data_type);
@@ -54,6 +60,32 @@ pub(super) fn rewrite(expr: &mut Expr) {
     } else {
         *data_type = plain(data_type);
     }
+}
+
+/// Whether a type is a numeric without precision.
+fn is_numeric(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Numeric(ExactNumberInfo::None)
+            | DataType::Decimal(ExactNumberInfo::None)
+            | DataType::Dec(ExactNumberInfo::None)
+    ) || is_named(data_type, "numeric")
+}
+
+/// How many digits a number has that is written as a text, and how many of them are decimals.
+fn digits_of(value: &Expr) -> Option<(u64, i64)> {
+    let Expr::Value(value) = inner(value) else { return None };
+    let Value::SingleQuotedString(text) = &value.value else { return None };
+    let text = text.trim().trim_start_matches(['+', '-']);
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let plain =
+        !text.is_empty() && [whole, decimals].iter().all(|part| part.bytes().all(|b| b.is_ascii_digit()));
+    (plain && whole.len() + decimals.len() <= 38)
+        .then_some(((whole.len() + decimals.len()).max(1) as u64, decimals.len() as i64))
+}
+
+fn numeric_of(digits: u64, decimals: i64) -> DataType {
+    DataType::Numeric(ExactNumberInfo::PrecisionAndScale(digits, decimals))
 }
 
 fn is_uuid(data_type: &DataType) -> bool {

@@ -4,11 +4,13 @@
 //! for a new row), and the value of every column of the table. A row that no clause fits has a null in
 //! place of the number.
 
+use std::ops::ControlFlow;
+
 use arrow::datatypes::{DataType, Schema};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, CaseWhen, CastKind, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select,
-    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value,
+    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -25,6 +27,66 @@ pub const TARGET: &str = "$target";
 const SOURCE_COLUMN: &str = "$source";
 const CLAUSE_COLUMN: &str = "$clause";
 
+/// The words that call a function without parentheses; no bare column has such a name.
+const CALLS: [&str; 6] =
+    ["current_schema", "current_role", "current_catalog", "current_user", "session_user", "user"];
+
+/// A MERGE whose WHEN clauses name the columns of the one row that they have in full: a new row is made
+/// of the source's, and a row that the source lacks has the target's alone.
+fn one_sided(modify: &Modify, alias: &Ident) -> Vec<WhenClause> {
+    let mut clauses = modify.clauses.clone();
+    let source = modify.using.first().and_then(|source| name_of_source(&source.relation));
+    for clause in clauses.iter_mut().filter(|_| modify.word == "MERGE") {
+        let side = match clause.when {
+            When::Matched => continue,
+            When::NotMatched => source,
+            When::NotMatchedBySource => Some(alias),
+        };
+        let Some(side) = side else { continue };
+        let mut qualify = Qualify { side, depth: 0 };
+        let values: Vec<&mut Expr> = match &mut clause.action {
+            RowAction::Insert { values, .. } => values.iter_mut().collect(),
+            RowAction::Update(assigned) => assigned.iter_mut().map(|(_, value)| value).collect(),
+            RowAction::Delete | RowAction::Nothing | RowAction::Refuse => Vec::new(),
+        };
+        for expr in clause.condition.iter_mut().chain(values).filter(|expr| !is_default(expr)) {
+            let _ = VisitMut::visit(expr, &mut qualify);
+        }
+    }
+    clauses
+}
+
+/// Puts the name of a relation before every bare column outside of subqueries.
+struct Qualify<'a> {
+    side: &'a Ident,
+    /// Queries around the current place.
+    depth: usize,
+}
+
+impl VisitorMut for Qualify<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(name) = expr
+            && self.depth == 0
+            && (name.quote_style.is_some() || !CALLS.contains(&name.value.to_ascii_lowercase().as_str()))
+        {
+            *expr = Expr::CompoundIdentifier(vec![self.side.clone(), name.clone()]);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 /// Builds the query for a table with these columns, and their defaults.
 ///
 /// # Errors
@@ -33,7 +95,7 @@ const CLAUSE_COLUMN: &str = "$clause";
 pub fn changes(modify: &Modify, columns: &Schema, defaults: &[Option<Expr>]) -> Result<Query> {
     modify.clauses.iter().try_for_each(|clause| check(clause, columns))?;
     let alias = alias_of(modify);
-    let clauses = &modify.clauses;
+    let clauses = &one_sided(modify, &alias);
     let numbers = (0..clauses.len()).map(|number| Some(number_of(number)));
     let mut projection = vec![
         named(case(clauses, &alias, numbers.collect()), CLAUSE_COLUMN),
@@ -193,17 +255,21 @@ fn from_of(modify: &Modify, alias: &Ident) -> Result<(Vec<TableWithJoins>, Optio
 
 /// The source of a MERGE with a column that tells its rows from those that an outer join makes up.
 fn with_mark(source: TableFactor) -> Result<TableFactor> {
-    let alias = match &source {
+    let alias = name_of_source(&source).map(called);
+    let mut subquery = template(&format!("SELECT *, true AS \"{SOURCE_COLUMN}\""))?;
+    select_of(&mut subquery)?.from = vec![alone(source)];
+    Ok(TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias, sample: None })
+}
+
+/// What the statement calls the source of a MERGE.
+fn name_of_source(source: &TableFactor) -> Option<&Ident> {
+    match source {
         TableFactor::Table { name, alias: None, .. } => name.0.last().and_then(|part| part.as_ident()),
         TableFactor::Table { alias, .. }
         | TableFactor::Derived { alias, .. }
         | TableFactor::Function { alias, .. } => alias.as_ref().map(|alias| &alias.name),
         _ => None,
-    };
-    let alias = alias.map(called);
-    let mut subquery = template(&format!("SELECT *, true AS \"{SOURCE_COLUMN}\""))?;
-    select_of(&mut subquery)?.from = vec![alone(source)];
-    Ok(TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias, sample: None })
+    }
 }
 
 fn target_factor(alias: &Ident) -> Result<TableFactor> {

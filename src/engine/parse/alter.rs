@@ -12,15 +12,18 @@ use crate::format::iceberg::Place;
 impl Source<'_> {
     pub(super) fn alter(&mut self) -> Result<Statement> {
         let is = |ahead: usize, wanted: Keyword| matches!(&self.parser.peek_nth_token(ahead).token, Token::Word(word) if word.keyword == wanted);
-        if !is(1, Keyword::TABLE) && !is(1, Keyword::VIEW) {
+        if !is(1, Keyword::TABLE) && !is(1, Keyword::VIEW) && !is(1, Keyword::MATERIALIZED) {
             return self.standard();
         }
         self.parser.expect_keyword(Keyword::ALTER).map_err(from_parser)?;
-        let is_view = self.parser.parse_keyword(Keyword::VIEW);
-        let kind = if is_view { RelationWord::View } else { RelationWord::Table };
-        if !is_view {
+        let kind = if self.parser.parse_keywords(&[Keyword::MATERIALIZED, Keyword::VIEW]) {
+            RelationWord::MaterializedView
+        } else if self.parser.parse_keyword(Keyword::VIEW) {
+            RelationWord::View
+        } else {
             self.parser.expect_keyword(Keyword::TABLE).map_err(from_parser)?;
-        }
+            RelationWord::Table
+        };
         let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
         self.skip(Keyword::ONLY);
         let name = name_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?;
@@ -34,7 +37,9 @@ impl Source<'_> {
         }
         match kind {
             RelationWord::Table => self.alter_table(name, if_exists),
-            RelationWord::View => Err(self.unexpected("RENAME TO or SET SCHEMA")),
+            RelationWord::View | RelationWord::MaterializedView => {
+                Err(self.unexpected("RENAME TO or SET SCHEMA"))
+            }
         }
     }
 

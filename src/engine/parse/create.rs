@@ -1,5 +1,6 @@
 //! `CREATE`: tables with Iceberg partitions, views that keep their text, schemas.
 
+use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -23,6 +24,7 @@ impl Source<'_> {
         match word.as_str() {
             "table" => self.create_table(or_replace, temporary),
             "view" => self.create_view(or_replace, temporary),
+            "materialized" if !temporary && !or_replace => self.create_materialized(),
             other if temporary => {
                 Err(Error::Unsupported(format!("CREATE TEMPORARY {} is not supported", other.to_uppercase())))
             }
@@ -63,11 +65,48 @@ impl Source<'_> {
             comment: None,
             query: None,
             with_data: true,
+            materialized: None,
             temporary,
             on_commit: OnCommit::PreserveRows,
         };
+        self.definition(&mut create)?;
+        Ok(Statement::CreateTable(Box::new(create)))
+    }
+
+    /// `CREATE MATERIALIZED VIEW`: a table that keeps the query it was filled by.
+    fn create_materialized(&mut self) -> Result<Statement> {
+        self.parser.expect_keyword(Keyword::VIEW).map_err(from_parser)?;
+        let Statement::CreateTable(mut create) = self.create_table(false, false)? else {
+            return Err(self.unexpected("a query"));
+        };
+        if create.query.is_none() {
+            return Err(self.unexpected("AS and a query"));
+        }
+        create.materialized = Some(self.written.take().unwrap_or_default());
+        Ok(Statement::CreateTable(create))
+    }
+
+    /// `REFRESH MATERIALIZED VIEW [CONCURRENTLY] name [WITH [NO] DATA]`.
+    pub(super) fn refresh(&mut self) -> Result<Statement> {
+        self.word()?;
+        self.parser.expect_keywords(&[Keyword::MATERIALIZED, Keyword::VIEW]).map_err(from_parser)?;
+        // Readers see the rows of before until the refresh commits, asked for or not.
+        let concurrently = self.parser.parse_keyword(Keyword::CONCURRENTLY);
+        let name = name_of(&self.parser.parse_object_name(false).map_err(from_parser)?)?;
+        let with_data = self.says_data()?;
+        if concurrently && !with_data {
+            return Err(Error::Syntax {
+                message: "REFRESH options CONCURRENTLY and WITH NO DATA cannot be used together".to_owned(),
+                position: None,
+            });
+        }
+        Ok(Statement::Refresh { name, with_data })
+    }
+
+    /// What follows a table's name.
+    fn definition(&mut self, create: &mut CreateTable) -> Result<()> {
         if self.parser.peek_token().token == Token::LParen {
-            self.columns(&mut create)?;
+            self.columns(create)?;
         }
         loop {
             let partitioned =
@@ -77,22 +116,33 @@ impl Source<'_> {
                 create.partitioned_by = self.partitions()?;
             } else if self.parser.parse_keyword(Keyword::COMMENT) {
                 self.skip_token(&Token::Eq);
-                create.comment = Some(self.parser.parse_literal_string().map_err(from_parser)?);
+                create.comment = Some(self.string()?);
             } else if self.parser.parse_keywords(&[Keyword::ON, Keyword::COMMIT]) {
-                create.on_commit = self.on_commit(temporary)?;
+                create.on_commit = self.on_commit(create.temporary)?;
             } else if self.parser.parse_keyword(Keyword::WITH) {
-                self.table_options(&mut create)?;
+                self.table_options(create)?;
             } else {
                 break;
             }
         }
         if self.parser.parse_keyword(Keyword::AS) {
-            create.query = Some(self.parser.parse_query().map_err(from_parser)?);
-            self.with_data(&mut create)?;
+            let (query, sql) = self.query_as_written()?;
+            create.query = Some(query);
+            self.written = Some(sql);
+            create.with_data = self.says_data()?;
         } else if create.columns.is_empty() {
             return Err(self.unexpected("a list of columns, or AS and a query"));
         }
-        Ok(Statement::CreateTable(Box::new(create)))
+        Ok(())
+    }
+
+    /// A query, and its text.
+    fn query_as_written(&mut self) -> Result<(Box<ast::Query>, String)> {
+        let from = offset(self.sql, self.parser.peek_token().span.start);
+        let query = self.parser.parse_query().map_err(from_parser)?;
+        let end = offset(self.sql, self.parser.get_current_token().span.end);
+        let sql = self.sql.get(from..end.max(from)).unwrap_or_default().trim().to_owned();
+        Ok((query, sql))
     }
 
     /// `WITH (enforced = true)`: the table's keys are. Other options are properties.
@@ -154,12 +204,14 @@ impl Source<'_> {
         Ok(())
     }
 
-    fn with_data(&mut self, create: &mut CreateTable) -> Result<()> {
-        if self.parser.parse_keyword(Keyword::WITH) {
-            create.with_data = !self.parser.parse_keyword(Keyword::NO);
-            self.parser.expect_keyword(Keyword::DATA).map_err(from_parser)?;
+    /// `WITH [NO] DATA`.
+    fn says_data(&mut self) -> Result<bool> {
+        if !self.parser.parse_keyword(Keyword::WITH) {
+            return Ok(true);
         }
-        Ok(())
+        let with_data = !self.parser.parse_keyword(Keyword::NO);
+        self.parser.expect_keyword(Keyword::DATA).map_err(from_parser)?;
+        Ok(with_data)
     }
 
     pub(super) fn partitions(&mut self) -> Result<Vec<PartitionExpr>> {
@@ -212,10 +264,7 @@ impl Source<'_> {
             self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
         }
         self.parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
-        let from = offset(self.sql, self.parser.peek_token().span.start);
-        let query = self.parser.parse_query().map_err(from_parser)?;
-        let end = offset(self.sql, self.parser.get_current_token().span.end);
-        let sql = self.sql.get(from..end.max(from)).unwrap_or_default().trim().to_owned();
+        let (query, sql) = self.query_as_written()?;
         let name = name_of(&name)?;
         Ok(Statement::CreateView(Box::new(CreateView {
             name,

@@ -133,7 +133,7 @@ impl Source<'_> {
             self.word()?;
             self.parser.expect_token(&Token::RArrow).map_err(from_parser)?;
         }
-        let id = self.parser.parse_literal_string().map_err(from_parser)?;
+        let id = self.string()?;
         self.parser.expect_token(&Token::RParen).map_err(from_parser)?;
         Ok(Statement::KillQuery(id))
     }
@@ -210,6 +210,6 @@ impl Source<'_> {
         if !self.parser.parse_keyword(Keyword::LIKE) {
             return Ok(None);
         }
-        Ok(Some(self.parser.parse_literal_string().map_err(from_parser)?))
+        Ok(Some(self.string()?))
     }
 }

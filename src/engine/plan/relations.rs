@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use datafusion::common::{Column, TableReference};
 use datafusion::datasource::{ViewTable, provider_as_source};
-use datafusion::logical_expr::{LogicalPlanBuilder, TableSource};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableSource};
 use datafusion::prelude::col;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, TableAlias, TableFactor, VisitorMut};
 
@@ -43,7 +43,10 @@ impl Planner {
         self.note_read(&full).await?;
         match found {
             Found::Table(table) => Ok(provider_as_source(table)),
-            Found::View(view) => self.view(&full, &view, depth).await,
+            Found::View(view) => {
+                let plan = self.of_view(&full, &view, depth + 1).await?;
+                Ok(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql)))))
+            }
         }
     }
 
@@ -125,7 +128,10 @@ impl Planner {
     }
 
     /// Plans a view's query as it was when the view was made: with its own search path.
-    async fn view(&self, full: &FullName, view: &ViewRecord, depth: usize) -> Result<Arc<dyn TableSource>> {
+    ///
+    /// # Errors
+    /// As [`Planner::query`], and for a view that has lost columns.
+    pub async fn of_view(&self, full: &FullName, view: &ViewRecord, depth: usize) -> Result<LogicalPlan> {
         let query = match parse::parse(&view.sql)?.pop().map(|parsed| parsed.statement) {
             Some(Statement::Query(query)) => query,
             _ => return Err(Error::Internal(format!("view \"{full}\" holds no query"))),
@@ -143,15 +149,14 @@ impl Planner {
                 seen: Arc::clone(&self.temporary.seen),
             },
         };
-        let mut plan = planner.query_at(*query, &[], depth + 1, Vec::new()).await?;
+        let plan = planner.query_at(*query, &[], depth, Vec::new()).await?;
         let columns = plan.schema().columns();
         let renamed = view.columns.iter().enumerate().map(|(at, own)| {
             let lost = || format!("view \"{full}\" has lost columns: a table below it has changed");
             let column = column_of_view(&columns, view, at).ok_or_else(|| Error::Planning(lost()))?;
             Ok(col(column.clone()).alias(&own.name))
         });
-        plan = LogicalPlanBuilder::from(plan).project(renamed.collect::<Result<Vec<_>>>()?)?.build()?;
-        Ok(provider_as_source(Arc::new(ViewTable::new(plan, Some(view.sql.clone())))))
+        Ok(LogicalPlanBuilder::from(plan).project(renamed.collect::<Result<Vec<_>>>()?)?.build()?)
     }
 
     /// Replaces every file that the query reads (`read_csv('…')`, `FROM 's3://…'`) by a table of its own name.

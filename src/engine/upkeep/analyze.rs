@@ -55,7 +55,7 @@ impl Session {
         run: &Run,
     ) -> Result<()> {
         let transaction = Arc::clone(&planner.transaction);
-        let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
+        let target = transaction.stored(&full.catalog, &full.schema, &full.name).await?;
         let Found::Table(table) = planner.provider(name).await? else {
             return Err(Error::WrongObjectType { name: full.name.clone(), wanted: "table" });
         };

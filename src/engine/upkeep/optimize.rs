@@ -60,7 +60,7 @@ impl Session {
             *config = config.clone().with_target_partitions(1);
         }
         let full = planner.find(&request.name).await?;
-        let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
+        let target = transaction.stored(&full.catalog, &full.schema, &full.name).await?;
         let Found::Table(table) = planner.provider(&request.name).await? else {
             return Err(Error::WrongObjectType { name: full.name, wanted: "table" });
         };

@@ -69,7 +69,7 @@ impl Session {
         for name in &request.names {
             let full = planner.find(name).await?;
             // Says what is no managed table.
-            planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
+            planner.transaction.stored(&full.catalog, &full.schema, &full.name).await?;
             names.push(full);
         }
         let catalog = names.first().map_or(&self.database, |full| &full.catalog).clone();

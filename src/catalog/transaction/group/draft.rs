@@ -263,10 +263,13 @@ impl<'a> Gathering<'a> {
         let Operation::PutTable { schema, name, table } = operation else { return operation.clone() };
         let mut table = table.clone();
         if let Some(touched) = self.tables.get(&table.id) {
-            let base = candidate.view.base.table_by_id(&table.id).map(|(_, _, record)| &record.comment);
+            let base = candidate.view.base.table_by_id(&table.id).map(|(_, _, record)| record);
             // A comment that is not the transaction's own may have been changed by another.
-            if base == Some(&table.comment) {
+            if base.is_some_and(|base| base.comment == table.comment) {
                 table.comment.clone_from(&touched.current.comment);
+            }
+            if base.is_some_and(|base| base.materialized == table.materialized) {
+                table.materialized.clone_from(&touched.current.materialized);
             }
             let staged = touched.staged.clone().expect("every table of a draft is staged");
             table.rows.clone_from(&touched.current.rows);

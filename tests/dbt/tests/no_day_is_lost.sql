@@ -1,0 +1,1 @@
+select count(distinct day) as days from {{ ref('daily') }} having count(distinct day) <> 365
