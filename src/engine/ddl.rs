@@ -42,6 +42,10 @@ impl Session {
                 returned = rows;
                 done
             }
+            Statement::Assert(assert) => match &assert.quarantine {
+                Some(into) => Box::pin(self.quarantine(planner, assert, into, &run)).await?,
+                None => return self.assert(assert, run).await,
+            },
             Statement::Export(export) => self.export(planner, export, &run).await?,
             Statement::CreateView(create) => create_view(planner, create, &run).await?,
             _ => change_names(&planner, statement).await?,

@@ -16,6 +16,7 @@ pub mod statement;
 pub mod upkeep;
 
 mod alter;
+mod assert;
 mod branch;
 mod ddl;
 mod explain;

@@ -273,6 +273,9 @@ impl Session {
             Statement::Branch(branch @ (Branch::Show | Branch::Merge { .. })) => {
                 self.branch(branch, run).await
             }
+            Statement::Assert(assert) if assert.quarantine.is_none() => {
+                Box::pin(self.assert(assert, run)).await
+            }
             Statement::Discard(what) => self.discard(*what, run).await,
             Statement::Upkeep(upkeep) => Box::pin(self.tend(upkeep, run)).await,
             _ => match self.set(statement)? {

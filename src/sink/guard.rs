@@ -49,7 +49,7 @@ impl Guard {
             if !field.is_nullable()
                 && let Some(row) = first_null(column)
             {
-                let row = Some(self.shown(batch, row)?);
+                let row = Some(shown_row(&self.columns, batch, row)?);
                 return Err(Error::NotNullViolation { column: field.name().clone(), row });
             }
         }
@@ -62,26 +62,29 @@ impl Guard {
                         "new row for relation \"{}\" violates check constraint \"{name}\"",
                         self.table
                     ),
-                    row: Some(self.shown(batch, row)?),
+                    row: Some(shown_row(&self.columns, batch, row)?),
                 });
             }
         }
         Ok(batch.project(&(0..width).collect::<Vec<_>>())?)
     }
+}
 
-    /// The values of a row as PostgreSQL shows them: `(1, null, abc)`.
-    fn shown(&self, batch: &RecordBatch, row: usize) -> Result<String> {
-        let options = EncodeOptions::default();
-        let mut values = Vec::new();
-        for (column, field) in batch.columns().iter().zip(self.columns.fields()) {
-            let oid = u32::try_from(types::of_field(field).0).unwrap_or_default();
-            let mut cells = Cells::default();
-            write(&mut cells, column, row..row + 1, Target { oid, format: Format::Text, options: &options })?;
-            let value = cells.value(0).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-            values.push(value.map_or_else(|| "null".to_owned(), shortened));
-        }
-        Ok(format!("({})", values.join(", ")))
+/// The values of a row as PostgreSQL shows them: `(1, null, abc)`. Columns beyond those named are left out.
+///
+/// # Errors
+/// What a value has that no text can show.
+pub fn shown_row(columns: &SchemaRef, batch: &RecordBatch, row: usize) -> Result<String> {
+    let options = EncodeOptions::default();
+    let mut values = Vec::new();
+    for (column, field) in batch.columns().iter().zip(columns.fields()) {
+        let oid = u32::try_from(types::of_field(field).0).unwrap_or_default();
+        let mut cells = Cells::default();
+        write(&mut cells, column, row..row + 1, Target { oid, format: Format::Text, options: &options })?;
+        let value = cells.value(0).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        values.push(value.map_or_else(|| "null".to_owned(), shortened));
     }
+    Ok(format!("({})", values.join(", ")))
 }
 
 fn first_null(column: &ArrayRef) -> Option<usize> {
