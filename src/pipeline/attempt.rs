@@ -149,7 +149,7 @@ impl Setting<'_> {
 
     fn refused_at(&self, failed: Failure, piece: &Piece) -> Refused {
         let position = match &failed {
-            Failure::Server(message) => message.position,
+            Failure::Server(message) => message.position.or_else(|| position_of(message, piece)),
             Failure::Lost(_) => None,
         };
         let place = position.map_or_else(|| piece.start(), |position| piece.place_of_character(position));
@@ -192,6 +192,18 @@ impl Setting<'_> {
     }
 }
 
+/// Where the name stands that an error about names tells, as a character of the text.
+fn position_of(message: &ServerMessage, piece: &Piece) -> Option<usize> {
+    let name = message.message.split('"').nth(1).filter(|_| message.sqlstate.starts_with("42"))?;
+    let (text, name) = (piece.text.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    let stands_alone = |(at, _): &(usize, &str)| {
+        !text[..*at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word)
+    };
+    let (at, _) = text.match_indices(&name).find(stands_alone)?;
+    Some(piece.text[..at].chars().count() + 1)
+}
+
 /// Whether the statement may have been done nevertheless.
 fn is_unclear(failed: &Failure) -> bool {
     match failed {
@@ -223,7 +235,10 @@ pub fn note_uses(rows: &[Vec<Option<String>>], ended: &mut Ended, database: &str
         if is_read && let Some(version) = from.clone() {
             reads.insert(name.clone(), version);
         }
-        if is_written {
+        if is_written && names.len() < 3 {
+            // A schema or a branch.
+            changes_this = true;
+        } else if is_written {
             changes_this |= names.first().is_some_and(|catalog| catalog == database);
             ended.bytes += text(7).and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
             writes.insert(name, Written { from, to });

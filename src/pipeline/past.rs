@@ -175,8 +175,9 @@ fn key_of(node: &Node) -> Key {
 fn is_skippable(node: &Node) -> bool {
     let uses = &node.step.uses;
     let is_kind = matches!(node.step.kind, Kind::Statement | Kind::Block);
+    let is_left_alone = !uses.alone && !node.resolved.changes_schemas;
     let is_of_session = uses.pinned && !touches_temporary(node);
-    is_kind && !uses.prints && !uses.volatile && !uses.alone && !node.resolved.system && !is_of_session
+    is_kind && !uses.prints && !uses.volatile && is_left_alone && !node.resolved.system && !is_of_session
 }
 
 fn touches_temporary(node: &Node) -> bool {

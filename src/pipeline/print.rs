@@ -13,6 +13,8 @@ const KEPT_BYTES_MAX: usize = 64 << 20;
 /// Types whose values stand at the right: numbers, money, oids.
 const NUMERIC: [u32; 9] = [20, 21, 23, 26, 28, 700, 701, 790, 1700];
 
+const CHANGING: [&str; 4] = ["INSERT", "UPDATE", "DELETE", "MERGE"];
+
 /// What a step prints.
 #[derive(Debug, Default)]
 pub struct Printed {
@@ -70,7 +72,13 @@ impl Sink for Printed {
         let counted = tag.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok());
         self.rows += counted.unwrap_or(0);
         match self.table.take() {
-            Some(table) => self.texts.push((table.text(), false)),
+            Some(table) => {
+                self.texts.push((table.text(), false));
+                // Of what changes rows, psql tells how many, also when it shows them.
+                if CHANGING.iter().any(|word| tag.starts_with(word)) {
+                    self.texts.push((format!("{tag}\n"), false));
+                }
+            }
             None => self.texts.push((format!("{tag}\n"), false)),
         }
     }
@@ -93,8 +101,7 @@ impl Table {
         let widths: Vec<usize> = (0..self.columns.len()).map(|at| self.width(at)).collect();
         let mut text = String::new();
         let headers = self.columns.iter().zip(&widths).map(|(column, width)| centred(&column.name, *width));
-        text.push_str(&format!(" {}\n", headers.collect::<Vec<_>>().join(" | ")));
-        // psql leaves no blank behind the last header.
+        text.push_str(&format!(" {} \n", headers.collect::<Vec<_>>().join(" | ")));
         let line: Vec<String> = widths.iter().map(|width| "-".repeat(width + 2)).collect();
         text.push_str(&format!("{}\n", line.join("+")));
         for row in &self.rows {

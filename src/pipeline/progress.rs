@@ -169,7 +169,8 @@ impl Progress {
 
 /// Rows, bytes, speed and time.
 fn figures(ended: &Ended, elapsed: Duration) -> String {
-    let mut parts = vec![format!("{} rows", HumanCount(ended.rows))];
+    let plural = if ended.rows == 1 { "row" } else { "rows" };
+    let mut parts = vec![format!("{} {plural}", HumanCount(ended.rows))];
     parts.extend((ended.bytes > 0).then(|| HumanBytes(ended.bytes).to_string()));
     let seconds = elapsed.as_secs_f64();
     if seconds >= 1.0 && ended.rows > 0 {

@@ -10,7 +10,7 @@ use super::client::{Connection, Failure};
 use super::names::{TableName, uses_of};
 use super::script::ScriptError;
 use super::script::variables_literal as literal;
-use super::step::Step;
+use super::step::{Part, Step};
 use crate::engine::parse;
 use crate::system;
 
@@ -64,6 +64,8 @@ struct Known {
 pub struct Resolved {
     pub reads: BTreeSet<Object>,
     pub writes: BTreeSet<Object>,
+    /// It makes a schema that is not there, or drops one.
+    pub changes_schemas: bool,
     /// Something of the daemon's own, which says another thing each time.
     pub system: bool,
 }
@@ -114,7 +116,7 @@ impl World {
     ) -> Result<(), Failure> {
         let named = objects.iter().filter_map(|object| match object {
             Object::Table { schema, name, .. } if self.tables.contains_key(object) => {
-                Some(format!("({}, {})", literal(schema), literal(name)))
+                Some(format!("(n.nspname = {} AND c.relname = {})", literal(schema), literal(name)))
             }
             _ => None,
         });
@@ -124,9 +126,8 @@ impl World {
         }
         let sql = format!(
             "SELECT n.nspname, c.relname, c.reltuples::bigint, c.relpages::bigint * 8192 FROM pg_class c \
-             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE (n.nspname, c.relname) IN (VALUES {}) \
-             AND c.relkind = 'r' AND c.reltuples >= 0",
-            named.join(", ")
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ({}) AND c.relkind = 'r' AND c.reltuples >= 0",
+            named.join(" OR ")
         );
         for row in connection.rows(&sql).await? {
             let number = |at: usize| row.get(at).cloned().flatten().and_then(|text| text.parse().ok());
@@ -206,8 +207,13 @@ impl World {
             let object = Object::Schema { catalog, schema: schema.clone() };
             match is_there && step.uses.makes_schemas {
                 // Who finds it waits for who made it.
-                true => drop(found.reads.insert(object)),
-                false => drop(found.writes.insert(object)),
+                true => {
+                    found.reads.insert(object);
+                }
+                false => {
+                    found.changes_schemas = true;
+                    found.writes.insert(object);
+                }
             }
             match step.uses.makes_schemas {
                 true => drop(self.schemas.insert(schema.clone())),
@@ -239,7 +245,13 @@ impl World {
             return Ok(());
         }
         let message = format!("table \"{name}\" does not exist, and no step before this one makes it");
-        Err(ScriptError::new(step.place, "42P01", message))
+        let pieces = step.parts.iter().filter_map(|part| match part {
+            Part::Sql(piece) => Some(piece),
+            Part::Print { .. } => None,
+        });
+        let written = name.to_string();
+        let place = pieces.filter_map(|piece| Some(piece.place(piece.text.find(&written)?))).next();
+        Err(ScriptError::new(place.unwrap_or(step.place), "42P01", message))
     }
 
     /// Reads a relation, and what it stands on.

@@ -18,10 +18,10 @@ use crate::format::iceberg::Change;
 /// How much of a digest is shown.
 const DIGEST_BYTES: usize = 16;
 
-/// A relation's catalog, schema and name.
+/// A relation's catalog, schema and name; of a schema or a branch without a name.
 pub(super) type Used = (String, String, String);
 
-/// What a transaction did with one table or view.
+/// What a transaction did with one table or view; with a schema, where the name is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableUse {
     pub catalog: String,
@@ -82,6 +82,7 @@ impl Transaction {
             bytes_added: 0,
         };
         let lake = match self.place(catalog, schema)? {
+            Place::Lake(_) if name.is_empty() => return Ok(found),
             Place::Lake(lake) => lake,
             Place::Tpch => {
                 let generated = Some("generated".to_owned());
@@ -117,7 +118,12 @@ fn names_of(catalog: &str, operation: &Operation) -> Vec<Used> {
         Operation::Rename { schema, name, to_schema, to_name } => {
             vec![named(schema, name), named(to_schema, to_name)]
         }
-        _ => Vec::new(),
+        Operation::CreateSchema { schema, .. }
+        | Operation::DropSchema { schema }
+        | Operation::Comment { schema, .. } => vec![named(schema, "")],
+        Operation::PutBranch { .. } | Operation::DropBranch { .. } | Operation::Seal | Operation::Unseal => {
+            vec![named("", "")]
+        }
     }
 }
 

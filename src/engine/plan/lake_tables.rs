@@ -140,8 +140,8 @@ fn uses(uses: &[TableUse]) -> Result<Arc<dyn TableProvider>> {
     };
     let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = [
         text("table_catalog", |one| Some(&one.catalog)),
-        text("table_schema", |one| Some(&one.schema)),
-        text("table_name", |one| Some(&one.name)),
+        text("table_schema", |one| Some(one.schema.as_str()).filter(|name| !name.is_empty())),
+        text("table_name", |one| Some(one.name.as_str()).filter(|name| !name.is_empty())),
         truth("is_read", |one| one.read),
         truth("is_written", |one| one.written),
         text("version_before", |one| one.before.as_deref()),
