@@ -16,5 +16,6 @@ pub mod catalog;
 pub mod system;
 pub mod access;
 pub mod engine;
+pub mod pipeline;
 pub mod server;
 pub mod cli;

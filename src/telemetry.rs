@@ -9,7 +9,16 @@ use crate::config::LogFormat;
 
 /// Starts logging to standard error; `LACUS_LOG` holds the filter, `info` without it.
 pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("LACUS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    start(format, "info");
+}
+
+/// Starts logging as [`init`] does, but without `LACUS_LOG` only what is unexpected.
+pub fn init_quietly(format: LogFormat) {
+    start(format, "warn");
+}
+
+fn start(format: LogFormat, default: &str) {
+    let filter = EnvFilter::try_from_env("LACUS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => builder.with_target(false).try_init(),

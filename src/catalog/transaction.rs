@@ -16,8 +16,9 @@ mod inspect;
 mod past;
 mod reads;
 mod restore;
+mod usage;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +38,7 @@ pub use change::{NewTable, TableTarget};
 pub use foreign::TableCommit;
 pub(super) use group::Queue;
 pub use restore::TableChanges;
+pub use usage::TableUse;
 
 /// One transaction over all catalogs, of which it may change one.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub struct Transaction {
     checks_reads: AtomicBool,
     /// What was read, by lake. A rollback to a savepoint keeps it: the client has seen it.
     reads: Mutex<Vec<(String, Dependency)>>,
+    /// The relations that its queries have read, for those who ask.
+    used: Mutex<BTreeSet<usage::Used>>,
 }
 
 /// What a transaction had changed at some moment, for going back to it.
@@ -105,6 +109,7 @@ impl Transaction {
             pinned: Mutex::default(),
             checks_reads: AtomicBool::new(false),
             reads: Mutex::default(),
+            used: Mutex::default(),
         }
     }
 

@@ -1,6 +1,7 @@
-//! The command line: `serve`, `check` and `user`.
+//! The command line: `serve`, `run`, `check` and `user`.
 
 mod check;
+mod run;
 mod serve;
 
 use std::path::PathBuf;
@@ -32,6 +33,16 @@ enum Command {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Run ELT SQL scripts on a catalog in this process, or against a daemon
+    Run {
+        #[command(flatten)]
+        arguments: Box<run::RunArguments>,
+        /// The configuration file [default: lacus.toml, if there is one]
+        #[arg(long, env = "LACUS_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
     /// Read configuration and catalogs, reach every root, report, change nothing
     Check {
         /// As for serve [default: catalog]
@@ -56,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Serve { source, config, options } => {
             configured(*options, config, source).and_then(serve::serve)
         }
+        Command::Run { arguments, config, options } => return run::run(*arguments, *options, config),
         Command::Check { source, config, options } => {
             configured(*options, config, source).and_then(check::check)
         }

@@ -45,6 +45,10 @@ impl Session {
                 returned = rows;
                 done
             }
+            Statement::Assert(assert) => match &assert.quarantine {
+                Some(into) => Box::pin(self.quarantine(planner, assert, into, &run)).await?,
+                None => return self.assert(assert, run).await,
+            },
             Statement::Export(export) => self.export(planner, export, &run).await?,
             Statement::Refresh { name, with_data } => self.refresh(planner, name, *with_data, &run).await?,
             Statement::CreateView(create) => create_view(planner, create, &run).await?,

@@ -19,6 +19,7 @@ pub mod statement;
 pub mod upkeep;
 
 mod alter;
+mod assert;
 mod branch;
 mod catalog_types;
 mod ddl;

@@ -6,6 +6,7 @@
 //! keeps the words it was written with.
 
 mod alter;
+mod assert;
 mod branch;
 mod copy;
 mod create;
@@ -131,6 +132,7 @@ impl Source<'_> {
             (Keyword::MERGE, _) if self.is_branch() => self.merge_branch(),
             (Keyword::DROP, _) if self.is_branch() => self.drop_branch(),
             (Keyword::MERGE, _) => self.merge(None),
+            (Keyword::ASSERT, _) => self.assert(),
             (_, "undrop") => self.undrop(),
             (_, "refresh") => self.refresh(),
             (_, "vacuum") => self.vacuum(),

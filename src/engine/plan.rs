@@ -7,6 +7,7 @@
 mod changes;
 mod context;
 mod file_call;
+pub mod lake_tables;
 mod parameters;
 mod past;
 mod relations;

@@ -304,6 +304,9 @@ impl Session {
             }
             Statement::CopyFrom(request) => self.copy_from(request, run).await,
             Statement::CopyTo(request) => self.copy_to(statement, request, run).await,
+            Statement::Assert(assert) if assert.quarantine.is_none() => {
+                Box::pin(self.assert(assert, run)).await
+            }
             Statement::Discard(what) => self.discard(*what, run).await,
             Statement::Declare(declare) => {
                 Box::pin(self.declare_cursor(declare, values, Arc::clone(&parsed.text), run)).await

@@ -115,6 +115,7 @@ pub enum Statement {
         to: Option<String>,
     },
     Branch(Branch),
+    Assert(Box<Assert>),
     Comment {
         on: CommentOn,
         comment: Option<String>,
@@ -411,6 +412,23 @@ pub enum RowAction {
     Refuse,
 }
 
+/// `ASSERT`.
+#[derive(Debug, Clone)]
+pub struct Assert {
+    pub what: Asserted,
+    /// Where rows go that must not be there; without it they fail the transaction.
+    pub quarantine: Option<Name>,
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Asserted {
+    /// The query finds nothing.
+    NoRows(Box<ast::Query>),
+    /// It is true, not false and not null.
+    Condition(Box<ast::Expr>),
+}
+
 /// A statement about branches.
 #[derive(Debug, Clone)]
 pub enum Branch {
@@ -529,6 +547,7 @@ impl Statement {
             Self::Branch(Branch::Drop { .. }) => "DROP BRANCH",
             Self::Branch(Branch::Merge { .. }) => "MERGE BRANCH",
             Self::Branch(Branch::Show) => "SHOW",
+            Self::Assert(_) => "ASSERT",
             Self::Comment { .. } => "COMMENT",
             Self::Export(_) | Self::CopyTo(_) => "COPY",
             Self::CopyFrom(_) => "COPY FROM",
@@ -566,6 +585,9 @@ impl Statement {
     pub fn writes(&self) -> bool {
         if let Self::Upkeep(upkeep) = self {
             return upkeep.writes();
+        }
+        if let Self::Assert(assert) = self {
+            return assert.quarantine.is_some();
         }
         matches!(
             self,

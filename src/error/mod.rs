@@ -73,6 +73,9 @@ pub enum Error {
     CheckViolation { message: String, row: Option<String> },
     #[error("duplicate key value violates unique constraint \"{constraint}\"")]
     UniqueViolation { constraint: String, key: String },
+    /// `rows` tells which rows, or what, an assertion did not want.
+    #[error("{message}")]
+    AssertionFailed { message: String, rows: Option<String> },
     #[error("{0}")]
     UndefinedObject(String),
     #[error("{0}")]
@@ -250,6 +253,7 @@ impl Error {
             Self::NotNullViolation { .. } => "23502",
             Self::CheckViolation { .. } => "23514",
             Self::UniqueViolation { .. } => "23505",
+            Self::AssertionFailed { .. } => "P0004",
             Self::Cardinality(_) => "21000",
             Self::DependentObjects { .. } => "2BP01",
             Self::InvalidDefinition(_) => "42P16",
@@ -333,6 +337,7 @@ impl Error {
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::CommitConflict { by, .. } => by.clone(),
+            Self::AssertionFailed { rows, .. } => rows.as_ref().map(|rows| format!("{rows}.")),
             Self::NotNullViolation { row, .. } | Self::CheckViolation { row, .. } => {
                 row.as_ref().map(|row| format!("Failing row contains {row}."))
             }

@@ -58,7 +58,7 @@ impl Guard {
             if !field.is_nullable()
                 && let Some(row) = first_null(column)
             {
-                let shown = Some(self.shown(batch, row)?);
+                let shown = Some(shown_row(&self.columns, batch, row)?);
                 let error = Error::not_null(&self.table, field.name(), shown);
                 return Err(self.placed(error, batch, row));
             }
@@ -70,7 +70,7 @@ impl Guard {
             if let Some(row) = (0..truth.len()).find(fails) {
                 let message =
                     format!("new row for relation \"{}\" violates check constraint \"{name}\"", self.table);
-                let shown = Some(self.shown(batch, row)?);
+                let shown = Some(shown_row(&self.columns, batch, row)?);
                 return Err(self.placed(Error::CheckViolation { message, row: shown }, batch, row));
             }
         }
@@ -86,20 +86,23 @@ impl Guard {
         let place = format!("COPY {}, line {}", self.table, lines.value(row));
         Error::InCopy { error: Box::new(error), place }
     }
+}
 
-    /// The values of a row as PostgreSQL shows them: `(1, null, abc)`.
-    fn shown(&self, batch: &RecordBatch, row: usize) -> Result<String> {
-        let options = EncodeOptions::default();
-        let mut values = Vec::new();
-        for (column, field) in batch.columns().iter().zip(self.columns.fields()) {
-            let oid = u32::try_from(types::of_field(field).0).unwrap_or_default();
-            let mut cells = Cells::default();
-            write(&mut cells, column, row..row + 1, Target { oid, format: Format::Text, options: &options })?;
-            let value = cells.value(0).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-            values.push(value.map_or_else(|| "null".to_owned(), shortened));
-        }
-        Ok(format!("({})", values.join(", ")))
+/// The values of a row as PostgreSQL shows them: `(1, null, abc)`. Columns beyond those named are left out.
+///
+/// # Errors
+/// What a value has that no text can show.
+pub fn shown_row(columns: &SchemaRef, batch: &RecordBatch, row: usize) -> Result<String> {
+    let options = EncodeOptions::default();
+    let mut values = Vec::new();
+    for (column, field) in batch.columns().iter().zip(columns.fields()) {
+        let oid = u32::try_from(types::of_field(field).0).unwrap_or_default();
+        let mut cells = Cells::default();
+        write(&mut cells, column, row..row + 1, Target { oid, format: Format::Text, options: &options })?;
+        let value = cells.value(0).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        values.push(value.map_or_else(|| "null".to_owned(), shortened));
     }
+    Ok(format!("({})", values.join(", ")))
 }
 
 fn first_null(column: &ArrayRef) -> Option<usize> {

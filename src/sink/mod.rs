@@ -25,7 +25,7 @@ mod writing;
 mod tests;
 
 pub use export::{ExportFormat, ExportOptions, Exported, export};
-pub use guard::{Guard, guard_plan};
+pub use guard::{Guard, guard_plan, shown_row};
 pub use listing::files_of;
 pub use text::{CsvFormat, TextFormat};
 pub use write::{WriteExec, WriteOptions, run_write, write_plan};

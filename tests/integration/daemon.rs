@@ -88,6 +88,10 @@ impl Daemon {
         Ok(client)
     }
 
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills the daemon without a word, as a power cut does.
     pub fn kill(&mut self) {
         self.child.kill().expect("the daemon can be killed");

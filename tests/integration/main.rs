@@ -20,6 +20,7 @@ mod s3;
 // Apart from what it tests, which a benchmark includes.
 #[path = "s3/tests.rs"]
 mod s3_tests;
+mod scripts;
 mod selective;
 mod slt;
 mod smoke;

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, TableAlias, Table
 
 use super::context::Tables;
 use super::file_call::FileCall;
-use super::{FullName, Planner, TemporarySight, runtime_tables};
+use super::{FullName, Planner, TemporarySight, lake_tables, runtime_tables};
 use crate::catalog::Browse;
 use crate::catalog::log::ViewRecord;
 use crate::catalog::temporary::TEMPORARY_SCHEMA;
@@ -41,6 +41,9 @@ impl Planner {
         let found = self.lookup(&name).await?;
         let (full, found) = found.ok_or_else(|| Error::TableNotFound(name.to_string()))?;
         self.note_read(&full).await?;
+        if !SYSTEM_SCHEMAS.contains(&full.schema.as_str()) {
+            self.transaction.note_use(&full.catalog, &full.schema, &full.name);
+        }
         match found {
             Found::Table(table) => Ok(provider_as_source(table)),
             Found::View(view) => {
@@ -117,6 +120,9 @@ impl Planner {
     }
 
     async fn relation(&self, full: &FullName) -> Result<Option<Found>> {
+        if full.schema == lake_tables::SCHEMA {
+            return lake_tables::relation(&self.transaction, full).await;
+        }
         if SYSTEM_SCHEMAS.contains(&full.schema.as_str()) {
             let browse = Arc::clone(&self.transaction) as Arc<dyn Browse>;
             let facts = Arc::clone(&self.facts);
