@@ -28,8 +28,8 @@ use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast;
 use futures::future::BoxFuture;
 
-use super::{catalog_types, dialect};
 use super::statement::Name;
+use super::{catalog_types, dialect};
 use crate::catalog::Browse;
 use crate::catalog::temporary::TEMPORARY_SCHEMA;
 use crate::catalog::transaction::{Found, Transaction};

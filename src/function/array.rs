@@ -133,7 +133,12 @@ impl ScalarUDFImpl for ExpandArray {
         let pairs = StructArray::try_new(numbered(item), vec![values, Arc::new(numbers)], None)?;
         let offsets = OffsetBuffer::from_lengths(lengths);
         let nulls = lists.nulls().cloned();
-        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(Arc::clone(pair), offsets, Arc::new(pairs), nulls)?)))
+        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(
+            Arc::clone(pair),
+            offsets,
+            Arc::new(pairs),
+            nulls,
+        )?)))
     }
 }
 

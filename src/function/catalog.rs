@@ -175,7 +175,10 @@ fn sizes(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
     let size = |name| {
         with(session, name, 1..=2, DataType::Int64, |session, values| {
             let catalog = session.catalog();
-            if values.integer(0).is_some_and(|oid| catalog.relation(oid).is_none() && oid::of_indexed(oid).is_some()) {
+            if values
+                .integer(0)
+                .is_some_and(|oid| catalog.relation(oid).is_none() && oid::of_indexed(oid).is_some())
+            {
                 return Ok(0_i64.into());
             }
             let found = relation(session, &catalog, values)?;

@@ -105,7 +105,8 @@ const REFERENCES: [Reference; 7] = [
         kind: "function",
         lookup: procedure,
         print: |session, oid| {
-            function_name(session, oid).map(|(name, arguments)| format!("{}({arguments})", quote_ident(&name)))
+            function_name(session, oid)
+                .map(|(name, arguments)| format!("{}({arguments})", quote_ident(&name)))
         },
     },
     Reference {
@@ -118,7 +119,9 @@ const REFERENCES: [Reference; 7] = [
             let name = name_parts(name).pop().unwrap_or_default();
             Ok(COLLATIONS.into_iter().find(|(_, one)| *one == name).map(|(oid, _)| oid))
         },
-        print: |_, oid| COLLATIONS.into_iter().find(|(one, _)| *one == oid).map(|(_, name)| quote_ident(name)),
+        print: |_, oid| {
+            COLLATIONS.into_iter().find(|(one, _)| *one == oid).map(|(_, name)| quote_ident(name))
+        },
     },
 ];
 
@@ -182,7 +185,9 @@ fn operators(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
         })
     });
     let outputs = ["regoperout", "regoperatorout"].map(|name| {
-        with(session, name, 1..=1, DataType::Utf8, |_, values| or_null(values.integer(0).map(|oid| oid.to_string())))
+        with(session, name, 1..=1, DataType::Utf8, |_, values| {
+            or_null(values.integer(0).map(|oid| oid.to_string()))
+        })
     });
     inputs.into_iter().chain(outputs).collect()
 }

@@ -290,7 +290,8 @@ pub(super) fn functions(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
 fn identity(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
     let named = |name: &'static str, told: fn(&SessionFacts) -> Option<String>| {
         let facts = Arc::clone(facts);
-        RowFunction::new(name, 0..=0, DataType::Utf8, move |_| Ok(ScalarValue::Utf8(told(&facts)))).typed("name")
+        RowFunction::new(name, 0..=0, DataType::Utf8, move |_| Ok(ScalarValue::Utf8(told(&facts))))
+            .typed("name")
     };
     vec![
         named("current_database", |facts| Some(facts.database.clone())).alias("current_catalog"),

@@ -18,7 +18,9 @@ const TABLESPACE_GLOBAL: i64 = 1664;
 pub(super) const LANGUAGE_INTERNAL: i64 = 12;
 
 pub(super) fn access_methods(_: &Context, rows: &mut Rows) {
-    for (oid, name, kind) in [(AM_BTREE, "btree", 'i'), (AM_ICEBERG, "iceberg", 't'), (AM_FILES, "files", 't')] {
+    for (oid, name, kind) in
+        [(AM_BTREE, "btree", 'i'), (AM_ICEBERG, "iceberg", 't'), (AM_FILES, "files", 't')]
+    {
         rows.push([("oid", oid.into()), ("amname", name.into()), ("amtype", kind.into())]);
     }
 }

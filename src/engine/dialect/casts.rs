@@ -168,8 +168,9 @@ fn array_of(item: DataType) -> DataType {
 fn built_in(name: &str) -> Option<DataType> {
     use datafusion::sql::sqlparser::ast::TimezoneInfo;
     Some(match name {
-        "text" | "bpchar" | "varchar" | "json" | "jsonb" | "xml" | "aclitem" | "inet"
-        | "pg_node_tree" => DataType::Text,
+        "text" | "bpchar" | "varchar" | "json" | "jsonb" | "xml" | "aclitem" | "inet" | "pg_node_tree" => {
+            DataType::Text
+        }
         "bool" | "boolean" => DataType::Boolean,
         "int2" | "smallint" => DataType::SmallInt(None),
         "int4" | "int" | "integer" => DataType::Integer(None),

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Interval, ObjectName, Query, Select, SelectItem, UnaryOperator, Value, ValueWithSpan,
-    Values, VisitMut, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    FunctionArguments, Ident, Interval, ObjectName, Query, Select, SelectItem, UnaryOperator, Value,
+    ValueWithSpan, Values, VisitMut, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::build::{call, cast, folded, inner, number, parts, take};

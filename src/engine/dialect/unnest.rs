@@ -7,8 +7,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, Distinct, ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident, JoinConstraint, JoinOperator, ObjectName, Query,
-    Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Visit, Visitor,
+    BinaryOperator, DataType, Distinct, ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident,
+    JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, TableAlias,
+    TableAliasColumnDef, TableFactor, TableWithJoins, Visit, Visitor,
 };
 
 use super::build::{call, cast, folded, number, parts};
@@ -32,7 +33,8 @@ pub(super) fn rewrite(select: &mut Select, outer: &[Scope]) {
             match (&mut join.join_operator, condition) {
                 (_, None) => {}
                 (
-                    JoinOperator::Left(JoinConstraint::On(on)) | JoinOperator::LeftOuter(JoinConstraint::On(on)),
+                    JoinOperator::Left(JoinConstraint::On(on))
+                    | JoinOperator::LeftOuter(JoinConstraint::On(on)),
                     Some(condition),
                 ) => *on = and(std::mem::replace(on, number(1)), condition),
                 (_, Some(condition)) => conditions.push(condition),
@@ -187,21 +189,31 @@ fn elements(unnest: &Unnest, source: Option<TableFactor>) -> Box<Query> {
         items.push(SelectItem::UnnamedExpr(Expr::Identifier(quoted(KEY))));
     }
     let element = |at: usize| Ident::with_quote('"', format!("element {at}"));
-    items.extend(arrays.iter().enumerate().map(|(at, array)| aliased(call("unnest", vec![array.clone()]), element(at))));
+    items.extend(
+        arrays
+            .iter()
+            .enumerate()
+            .map(|(at, array)| aliased(call("unnest", vec![array.clone()]), element(at))),
+    );
     if unnest.counted {
-        let lengths = arrays.iter().map(|array| cast(call("cardinality", vec![array.clone()]), DataType::BigInt(None)));
+        let lengths =
+            arrays.iter().map(|array| cast(call("cardinality", vec![array.clone()]), DataType::BigInt(None)));
         let longest = match arrays.len() {
             1 => lengths.into_iter().next().unwrap_or_else(|| number(0)),
             _ => call("greatest", lengths.collect()),
         };
-        items.push(aliased(call("unnest", vec![call("generate_series", vec![number(1), longest])]), quoted("ordinality")));
+        items.push(aliased(
+            call("unnest", vec![call("generate_series", vec![number(1), longest])]),
+            quoted("ordinality"),
+        ));
     }
     select(items, from)
 }
 
 /// What tells arrays apart.
 fn text_of(arrays: &[Expr]) -> Expr {
-    let mut texts = arrays.iter().map(|array| call("coalesce", vec![cast(array.clone(), DataType::Text), text("")]));
+    let mut texts =
+        arrays.iter().map(|array| call("coalesce", vec![cast(array.clone(), DataType::Text), text("")]));
     let first = texts.next().unwrap_or_else(|| text(""));
     texts.fold(first, |left, right| Expr::BinaryOp {
         left: Box::new(left),

@@ -60,7 +60,8 @@ pub fn of_arrays(plan: LogicalPlan) -> Result<LogicalPlan> {
             expr.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr
                     && call.func.name() == "array_has"
-                    && let [Expr::Placeholder(Placeholder { id, field: None }), element] = call.args.as_slice()
+                    && let [Expr::Placeholder(Placeholder { id, field: None }), element] =
+                        call.args.as_slice()
                     && let Ok(element) = element.get_type(&schema)
                 {
                     types.entry(id.clone()).or_insert_with(|| list_of(element));
