@@ -75,6 +75,7 @@ async fn written_lake() -> Result<Arc<InMemory>> {
         schema: format!("schema{}", number % 20),
         name: format!("table{number}"),
         table: TableRecord {
+            materialized: None,
             id: format!("{number:08}-4c52-4b8e-9d5b-2f8f6c1d7a10"),
             directory: format!("_lacus/tables/schema.table{number}-4c524b8e"),
             metadata: format!(

@@ -189,7 +189,7 @@ impl Dial for InProcess {
         let (engine, door) = (Arc::clone(&self.engine), Arc::clone(&self.door));
         tokio::spawn(async move {
             if let Ok(Opened::Session(session)) = startup(server, own, &door).await {
-                connection::serve(*session, engine, CancellationToken::new()).await;
+                Box::pin(connection::serve(*session, engine, CancellationToken::new())).await;
             }
         });
         Connection::open(Box::new(client), &self.login).await

@@ -227,8 +227,10 @@ fn create_of(into: &Name, query: &Query) -> CreateTable {
         enforced: false,
         column_names: Vec::new(),
         partitioned_by: Vec::new(),
+        properties: Default::default(),
         comment: None,
         query: Some(Box::new(query.clone())),
+        materialized: None,
         with_data: true,
         temporary: false,
         on_commit: OnCommit::default(),
@@ -239,6 +241,6 @@ fn create_of(into: &Name, query: &Query) -> CreateTable {
 fn count_of(outcome: &Outcome) -> u64 {
     match outcome {
         Outcome::Done(tag) => tag.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0),
-        Outcome::Rows(_) => 0,
+        Outcome::Rows(_) | Outcome::CopyIn(_) | Outcome::CopyOut(..) => 0,
     }
 }

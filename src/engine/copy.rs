@@ -28,6 +28,7 @@ use self::reader::Layout;
 use self::source::Piece;
 use super::alter::parsed;
 use super::execute::{Outcome, Run, stopped_or};
+use super::keys::Added;
 use super::plan::{FullName, Planner};
 use super::rules::{checked, default_exprs, guard_of, refuse_query};
 use super::session::Session;
@@ -211,9 +212,9 @@ impl Session {
         let files = early.unwrap_or_default();
         let rows: u64 = files.iter().map(|file| file.row_count).sum();
         if !files.is_empty() {
-            transaction.stage(target, Some(Change::Append(files))).await?;
+            transaction.stage(target, Some(Change::Append(files.clone()))).await?;
             let planner = self.planner_in(Arc::clone(&transaction)).await?;
-            self.refuse_duplicate_keys(&planner, &full, &run).await?;
+            self.refuse_duplicate_keys(&planner, &full, Added::Files(&files), &run).await?;
         }
         match autocommit {
             true => self.commit(&transaction, run.guard.id.clone()).await?,

@@ -302,8 +302,8 @@ impl Session {
             Statement::Branch(branch @ (Branch::Show | Branch::Merge { .. })) => {
                 self.branch(branch, run).await
             }
-            Statement::CopyFrom(request) => self.copy_from(request, run).await,
-            Statement::CopyTo(request) => self.copy_to(statement, request, run).await,
+            Statement::CopyFrom(request) => Box::pin(self.copy_from(request, run)).await,
+            Statement::CopyTo(request) => Box::pin(self.copy_to(statement, request, run)).await,
             Statement::Assert(assert) if assert.quarantine.is_none() => {
                 Box::pin(self.assert(assert, run)).await
             }
@@ -320,7 +320,7 @@ impl Session {
                 }
                 match self.signal(statement).await? {
                     Some(outcome) => Ok(outcome),
-                    None => self.change(statement, values, run).await,
+                    None => Box::pin(self.change(statement, values, run)).await,
                 }
             }
         }

@@ -177,7 +177,9 @@ impl Connection {
                 let started = Cursor::start(rows, &portal.formats, &options);
                 watched(&self.stream, &cancel, started).await
             }
-            Outcome::Done(_) => Err(Error::Unsupported("MOVE over a command is not supported".to_owned())),
+            Outcome::Done(_) | Outcome::CopyIn(_) | Outcome::CopyOut(..) => {
+                Err(Error::Unsupported("MOVE over a command is not supported".to_owned()))
+            }
         }
     }
 
