@@ -28,6 +28,9 @@ use crate::catalog::{Browse, RelationKind};
 use crate::error::{Error, Result};
 use crate::format::iceberg::{Change, Evolution, Place, Rules};
 
+/// Tables that a query names beside those of the catalogs.
+pub(super) type NamedTables = Vec<(String, Arc<dyn TableSource>)>;
+
 /// A view that could be planned before a change.
 struct Dependent {
     name: FullName,
@@ -257,7 +260,7 @@ impl Session {
     pub(super) async fn finds(
         &self,
         planner: &Planner,
-        (from, tables): (&str, Vec<(String, Arc<dyn TableSource>)>),
+        (from, tables): (&str, NamedTables),
         condition: &str,
         run: &Run,
     ) -> Result<bool> {

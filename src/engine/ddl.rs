@@ -29,34 +29,50 @@ impl Session {
         values: &[datafusion::common::ScalarValue],
         run: Run,
     ) -> Result<Outcome> {
+        if let Statement::Assert(assert) = statement
+            && assert.quarantine.is_none()
+        {
+            return self.assert(assert, run).await;
+        }
+        let (outcome, returned) = self.change_in(statement, values, &run).await?;
+        Ok(answer(outcome, returned, run))
+    }
+
+    /// Makes a change and commits it, unless a transaction block is open.
+    pub(super) async fn change_in(
+        &mut self,
+        statement: &Statement,
+        values: &[datafusion::common::ScalarValue],
+        run: &Run,
+    ) -> Result<(Outcome, Option<Returned>)> {
         let (transaction, autocommit) = self.transaction();
         let planner = self.planner_in(Arc::clone(&transaction)).await?;
         let mut returned = None;
         let outcome = match statement {
-            Statement::CreateTable(create) => self.create_table(planner, create, &run).await?,
-            Statement::Alter(alter) => self.alter_table(planner, alter, &run).await?,
+            Statement::CreateTable(create) => self.create_table(planner, create, run).await?,
+            Statement::Alter(alter) => self.alter_table(planner, alter, run).await?,
             Statement::Insert(insert) => {
-                let (done, rows) = self.insert(planner, insert, values, &run).await?;
+                let (done, rows) = self.insert(planner, insert, values, run).await?;
                 returned = rows;
                 done
             }
             Statement::Modify(modify) => {
-                let (done, rows) = self.modify(planner, modify, values, &run).await?;
+                let (done, rows) = self.modify(planner, modify, values, run).await?;
                 returned = rows;
                 done
             }
             Statement::Assert(assert) => match &assert.quarantine {
-                Some(into) => Box::pin(self.quarantine(planner, assert, into, &run)).await?,
-                None => return self.assert(assert, run).await,
+                Some(into) => Box::pin(self.quarantine(planner, assert, into, run)).await?,
+                None => return Err(Error::Internal("an assertion changes nothing".to_owned())),
             },
-            Statement::Export(export) => self.export(planner, export, &run).await?,
-            Statement::Refresh { name, with_data } => self.refresh(planner, name, *with_data, &run).await?,
-            Statement::CreateView(create) => create_view(planner, create, &run).await?,
+            Statement::Export(export) => self.export(planner, export, run).await?,
+            Statement::Refresh { name, with_data } => self.refresh(planner, name, *with_data, run).await?,
+            Statement::CreateView(create) => create_view(planner, create, run).await?,
             _ => change_names(&planner, statement).await?,
         };
         if !autocommit {
             self.note_change(&run.guard.id);
-            return Ok(answer(outcome, returned, run));
+            return Ok((outcome, returned));
         }
         let committed = self.commit(&transaction, run.guard.id.clone()).await;
         // Somebody made it a moment ago: then it exists.
@@ -66,7 +82,7 @@ impl Session {
             |error| matches!(error, Error::AlreadyExists { .. }),
             &self.facts,
         )?;
-        Ok(answer(outcome, returned, run))
+        Ok((outcome, returned))
     }
 }
 

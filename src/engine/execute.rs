@@ -6,7 +6,7 @@
 //! first row is planned and run once more, frugally.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -75,7 +75,19 @@ struct Work {
 pub struct Run {
     pub runtime: Arc<Runtime>,
     pub guard: QueryGuard,
+    /// Where the plans of a statement that writes are noted as they run, if anybody wants to see them.
+    pub plans: Option<Plans>,
     _timer: Option<AbortOnDrop<()>>,
+}
+
+/// Plans that were run, in their order.
+pub type Plans = Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>;
+
+/// Notes a plan that is about to run.
+pub fn note(plans: Option<&Plans>, plan: &Arc<dyn ExecutionPlan>) {
+    if let Some(plans) = plans {
+        plans.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(plan));
+    }
 }
 
 impl Run {
@@ -90,7 +102,7 @@ impl Run {
             });
             AbortOnDrop::from(timer)
         });
-        Self { runtime: Arc::clone(runtime), guard, _timer: timer }
+        Self { runtime: Arc::clone(runtime), guard, plans: None, _timer: timer }
     }
 
     pub fn cancel(&self) -> &Cancel {

@@ -1,6 +1,6 @@
 //! EXPLAIN and EXPLAIN ANALYZE: the plan as PostgreSQL's clients read it, as lines or as json.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, StringArray};
@@ -15,7 +15,7 @@ use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
 
-use super::execute::{Outcome, Rows, Run};
+use super::execute::{Outcome, Plans, Rows, Run};
 use super::modify::found_changes;
 use super::session::Session;
 use super::statement::{self, Explain};
@@ -37,6 +37,38 @@ pub fn schema(request: &Explain) -> SchemaRef {
 /// # Errors
 /// As the query itself.
 pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Result<Outcome> {
+    let (run, explained) = match &request.what {
+        statement::Explained::Change(statement) => changed(session, request, statement, run).await?,
+        _ => planned(session, request, run).await?,
+    };
+    let lines = if request.json { vec![explained.document()?] } else { explained.lines() };
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values(lines));
+    let batch = RecordBatch::try_new(schema(request), vec![column]).map_err(Error::from)?;
+    Ok(Outcome::Rows(Rows::of_batch("EXPLAIN", batch, run)))
+}
+
+/// Runs a statement that writes rows, and keeps the plans that it ran.
+async fn changed(
+    session: &mut Session,
+    request: &Explain,
+    statement: &statement::Statement,
+    mut run: Run,
+) -> Result<(Run, Explained)> {
+    let plans = Plans::default();
+    run.plans = Some(Arc::clone(&plans));
+    let began = Instant::now();
+    let (done, _) = Box::pin(session.change_in(statement, &[], &run)).await?;
+    let rows = match &done {
+        Outcome::Done(tag) => tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()),
+        Outcome::Rows(_) => None,
+    };
+    let ran = Some((rows.unwrap_or(0), began.elapsed()));
+    let physical = std::mem::take(&mut *plans.lock().unwrap_or_else(PoisonError::into_inner));
+    let verbose = request.verbose;
+    Ok((run, Explained { logical: None, physical, verbose, planning: None, ran }))
+}
+
+async fn planned(session: &mut Session, request: &Explain, run: Run) -> Result<(Run, Explained)> {
     let planner = session.planner().await?;
     let context = session.task_context();
     let (what, verbose) = (request.what.clone(), request.verbose);
@@ -46,22 +78,22 @@ pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Resu
             let logical = match what {
                 statement::Explained::Query(query) => planner.query(*query, &[]).await?,
                 statement::Explained::Modify(modify) => found_changes(&planner, &modify).await?,
+                statement::Explained::Change(_) => {
+                    return Err(Error::Internal("a change is run to be explained".to_owned()));
+                }
             };
             let physical = planner.physical(&logical).await?;
             let planning = began.elapsed();
             let logical = if verbose { Some(planner.state.optimize(&logical)?) } else { None };
+            let (physical, planning) = (vec![physical], Some(planning));
             Ok(Explained { logical, physical, verbose, planning, ran: None })
         })
         .await?;
-    if request.analyze {
-        run.runtime.queries.admit(&run.guard, weight(explained.physical.as_ref())).await?;
-        let plan = Arc::clone(&explained.physical);
-        explained.ran = Some(run.on_cpu(counted(plan, context)).await?);
+    if let (true, [plan]) = (request.analyze, explained.physical.as_slice()) {
+        run.runtime.queries.admit(&run.guard, weight(plan.as_ref())).await?;
+        explained.ran = Some(run.on_cpu(counted(Arc::clone(plan), context)).await?);
     }
-    let lines = if request.json { vec![explained.document()?] } else { explained.lines() };
-    let column: ArrayRef = Arc::new(StringArray::from_iter_values(lines));
-    let batch = RecordBatch::try_new(schema(request), vec![column]).map_err(Error::from)?;
-    Ok(Outcome::Rows(Rows::of_batch("EXPLAIN", batch, run)))
+    Ok((run, explained))
 }
 
 /// Runs a plan to its end; counts its rows and the time it takes.
@@ -79,9 +111,11 @@ async fn counted(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Res
 struct Explained {
     /// The optimized logical plan, where it was asked for.
     logical: Option<LogicalPlan>,
-    physical: Arc<dyn ExecutionPlan>,
+    /// One, or what a statement ran one after another.
+    physical: Vec<Arc<dyn ExecutionPlan>>,
     verbose: bool,
-    planning: Duration,
+    /// How long planning took, where it was apart from running.
+    planning: Option<Duration>,
     /// Rows and time, where the query ran.
     ran: Option<(usize, Duration)>,
 }
@@ -94,14 +128,15 @@ impl Explained {
             lines.extend(logical.display_indent().to_string().lines().map(|line| format!("  {line}")));
             lines.push("Physical Plan:".to_owned());
         }
-        let plan = self.physical.as_ref();
-        let shown = match self.ran {
-            None => displayable(plan).set_show_statistics(self.verbose).indent(self.verbose).to_string(),
-            Some(_) => DisplayableExecutionPlan::with_metrics(plan).indent(self.verbose).to_string(),
-        };
-        lines.extend(shown.lines().map(str::to_owned));
+        for plan in self.physical.iter().map(AsRef::as_ref) {
+            let shown = match self.ran {
+                None => displayable(plan).set_show_statistics(self.verbose).indent(self.verbose).to_string(),
+                Some(_) => DisplayableExecutionPlan::with_metrics(plan).indent(self.verbose).to_string(),
+            };
+            lines.extend(shown.lines().map(str::to_owned));
+        }
         if let Some((rows, running)) = self.ran {
-            lines.push(format!("Planning Time: {:.3} ms", millis(self.planning)));
+            lines.extend(self.planning.map(|planning| format!("Planning Time: {:.3} ms", millis(planning))));
             lines.push(format!("Execution Time: {:.3} ms", millis(running)));
             lines.push(format!("Rows: {rows}"));
         }
@@ -111,12 +146,19 @@ impl Explained {
     /// PostgreSQL's document: a list of one object, whose `Plan` holds its inputs under `Plans`.
     fn document(&self) -> Result<String> {
         let mut top = Map::new();
-        top.insert("Plan".to_owned(), self.node(self.physical.as_ref()));
+        let mut plans: Vec<Value> = self.physical.iter().map(|plan| self.node(plan.as_ref())).collect();
+        let plan = match plans.len() {
+            1 => plans.remove(0),
+            _ => json!({"Node Type": "ModifyTable", "Plans": plans}),
+        };
+        top.insert("Plan".to_owned(), plan);
         if let Some(logical) = &self.logical {
             top.insert("Logical Plan".to_owned(), json!(logical.display_indent().to_string()));
         }
         if let Some((_, running)) = self.ran {
-            top.insert("Planning Time".to_owned(), json!(millis(self.planning)));
+            if let Some(planning) = self.planning {
+                top.insert("Planning Time".to_owned(), json!(millis(planning)));
+            }
             top.insert("Execution Time".to_owned(), json!(millis(running)));
         }
         serde_json::to_string_pretty(&json!([top])).map_err(|error| Error::Internal(error.to_string()))

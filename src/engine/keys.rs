@@ -16,7 +16,7 @@ use datafusion::physical_plan::collect;
 use datafusion::prelude::col;
 
 use super::alter::{name_of, parsed};
-use super::execute::Run;
+use super::execute::{Run, note};
 use super::plan::{FullName, Planner};
 use super::rules::names_of;
 use super::session::Session;
@@ -95,6 +95,7 @@ impl Session {
             })
             .await?;
         run.runtime.queries.admit(&run.guard, weight(plan.as_ref())).await?;
+        note(run.plans.as_ref(), &plan);
         let context = self.task_context();
         let batches = run.on_cpu(async move { Ok(collect(plan, context).await?) }).await?;
         let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };

@@ -12,20 +12,20 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::col;
 use object_store::path::Path;
 
-use super::execute::{Outcome, Run};
+use super::execute::{Outcome, Plans, Run, note};
 use super::keys::Added;
 use super::plan::{FullName, Planner, bind, parameter_types};
 use super::returning::{MarkedRows, Returned, Returning, written_rows};
 use super::rules::{checked, defaults_of, guard_of};
 use super::session::Session;
-use super::statement::{Modify, RowAction, WhenClause};
+use super::statement::{Modify, RowAction};
 use super::write::write_options;
 use crate::catalog::transaction::{Found, TableTarget};
 use crate::error::{Error, Result};
@@ -56,7 +56,9 @@ impl Session {
         let transaction = Arc::clone(&planner.transaction);
         let context = self.task_context();
         let repeated = if modify.word == "MERGE" { Repeated::Refused } else { Repeated::Ignored };
-        let rewrite = Arc::new(Rewrite::new(snapshot.files.len(), repeated, context.memory_pool()));
+        let rewrite = Rewrite::new(snapshot.files.len(), repeated, context.memory_pool());
+        let returns_deleted = modify.word == "MERGE" && modify.returning.is_some() && deletes(modify);
+        let rewrite = Arc::new(if returns_deleted { rewrite.keeping_deleted() } else { rewrite });
         let actions: Arc<[Action]> = modify.clauses.iter().map(|clause| action_of(&clause.action)).collect();
         let (parts, given, table) =
             (modify.clone(), values.to_vec(), (target.clone(), Arc::clone(&snapshot)));
@@ -78,6 +80,7 @@ impl Session {
             snapshot: Arc::clone(&snapshot),
             options: write_options(&target, run),
             context,
+            plans: run.plans.clone(),
         };
         let (new, rest, remove) = run.on_cpu(writing.run()).await?;
         let add: Vec<WrittenFile> = new.iter().chain(&rest).cloned().collect();
@@ -97,9 +100,11 @@ impl Session {
             self.refuse_duplicate_keys(&planner, &full, Added::Files(&new), run).await?;
         }
         let mut returned = None;
-        if let Some(returning) = returning_of(modify)? {
+        if let Some(returning) = returning_of(modify) {
+            let gone = Arc::new(MarkedRows { snapshot, rewrite: Arc::clone(&rewrite) });
             let rows: Arc<dyn TableProvider> = match modify.word {
-                "DELETE" => Arc::new(MarkedRows { snapshot, rewrite: Arc::clone(&rewrite) }),
+                "DELETE" => gone,
+                _ if returns_deleted => both(written_rows(&planner, &full, &new).await?, gone)?,
                 _ => written_rows(&planner, &full, &new).await?,
             };
             returned = Some(self.returned(planner, (returning, modify.word), rows, values, run).await?);
@@ -140,13 +145,20 @@ pub(super) async fn found_changes(planner: &Planner, modify: &Modify) -> Result<
 }
 
 /// What a statement returns of the rows that it changes.
-fn returning_of(modify: &Modify) -> Result<Option<Returning>> {
-    let Some(items) = &modify.returning else { return Ok(None) };
-    let deletes = |clause: &WhenClause| matches!(clause.action, RowAction::Delete);
-    if modify.word == "MERGE" && modify.clauses.iter().any(deletes) {
-        return Err(Error::Unsupported("MERGE that deletes with RETURNING is not supported".to_owned()));
-    }
-    Ok(Some(Returning::new(items, modify.alias.as_ref(), &modify.target.name)))
+fn returning_of(modify: &Modify) -> Option<Returning> {
+    let items = modify.returning.as_ref()?;
+    Some(Returning::new(items, modify.alias.as_ref(), &modify.target.name))
+}
+
+fn deletes(modify: &Modify) -> bool {
+    modify.clauses.iter().any(|clause| matches!(clause.action, RowAction::Delete))
+}
+
+/// New rows, and those that are gone.
+fn both(new: Arc<dyn TableProvider>, gone: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
+    let scan = |name, rows| LogicalPlanBuilder::scan(name, provider_as_source(rows), None);
+    let all = scan("$new", new)?.union(scan("$gone", gone)?.build()?)?.build()?;
+    Ok(Arc::new(ViewTable::new(all, None)))
 }
 
 /// Finds the table that a statement changes, as its transaction sees it.
@@ -203,12 +215,14 @@ struct Writing {
     snapshot: Arc<Snapshot>,
     options: WriteOptions,
     context: Arc<TaskContext>,
+    plans: Option<Plans>,
 }
 
 impl Writing {
     /// Returns the files of new rows, those of the rows that stay, and the files to remove.
     async fn run(self) -> Result<(Vec<WrittenFile>, Vec<WrittenFile>, Vec<Path>)> {
         let plan = write_plan(self.plan, self.options.clone())?;
+        note(self.plans.as_ref(), &plan);
         let new = run_write(plan, Arc::clone(&self.context)).await?;
         let touched = self.rewrite.touched();
         let remove =
@@ -221,7 +235,9 @@ impl Writing {
             let rest = address::chosen(&self.snapshot, &partly);
             let rest = scan(&self.planner.state, &rest, None, &[], None).await?;
             let rest = survivors_plan(rest, self.rewrite)?;
-            stay = run_write(write_plan(rest, self.options)?, self.context).await?;
+            let rest = write_plan(rest, self.options)?;
+            note(self.plans.as_ref(), &rest);
+            stay = run_write(rest, self.context).await?;
         }
         Ok((new, stay, remove))
     }

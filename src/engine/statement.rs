@@ -204,6 +204,8 @@ pub enum Explained {
     Query(Box<ast::Query>),
     /// How the rows are found that a statement changes.
     Modify(Box<Modify>),
+    /// What a statement that writes rows does; it is run.
+    Change(Box<Statement>),
 }
 
 /// Presto's listings.
@@ -510,6 +512,7 @@ impl Statement {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Query(_) => "SELECT",
+            Self::Explain(Explain { what: Explained::Change(statement), .. }) => statement.word(),
             Self::Explain(_) => "EXPLAIN",
             Self::Show(_) | Self::ShowSetting(_) => "SHOW",
             Self::Set { .. } => "SET",
@@ -583,8 +586,10 @@ impl Statement {
 
     /// Whether it changes the lake.
     pub fn writes(&self) -> bool {
-        if let Self::Upkeep(upkeep) = self {
-            return upkeep.writes();
+        match self {
+            Self::Upkeep(upkeep) => return upkeep.writes(),
+            Self::Explain(explain) => return matches!(explain.what, Explained::Change(_)),
+            _ => {}
         }
         if let Self::Assert(assert) = self {
             return assert.quarantine.is_some();

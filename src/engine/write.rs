@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::ddl::{note_skipped, refuse_system};
 use super::dialect::display_name;
-use super::execute::{Outcome, Run};
+use super::execute::{Outcome, Run, note};
 use super::frugal::Frugal;
 use super::keys::Added;
 use super::layout;
@@ -156,13 +156,18 @@ impl Session {
     ) -> Result<Vec<WrittenFile>> {
         run.runtime.queries.admit(&run.guard, Weight::Heavy).await?;
         let context = self.task_context();
-        let (options, guard) = (write_options(target, run), guard_of(target));
+        let (options, guard, plans) = (write_options(target, run), guard_of(target), run.plans.clone());
         run.on_cpu(async move {
             let input = planner.physical(&plan).await?;
             let write = |input, context| {
                 let plan =
                     guard_plan(input, Arc::clone(&guard)).and_then(|plan| write_plan(plan, options.clone()));
-                async move { run_write(plan?, context).await }
+                let plans = plans.clone();
+                async move {
+                    let plan = plan?;
+                    note(plans.as_ref(), &plan);
+                    run_write(plan, context).await
+                }
             };
             Frugal::new(planner, plan).after_trying(input, context, write).await
         })

@@ -51,6 +51,7 @@ pub enum Repeated {
 pub struct Rewrite {
     repeated: Repeated,
     files: Vec<Mutex<Marked>>,
+    keeps_deleted: bool,
     inserted: AtomicU64,
     updated: AtomicU64,
     deleted: AtomicU64,
@@ -62,6 +63,8 @@ pub struct Rewrite {
 struct Marked {
     words: Vec<u64>,
     count: u64,
+    /// Those of them that come back with no new values, where a statement returns them.
+    deleted: Vec<u64>,
 }
 
 impl Rewrite {
@@ -70,11 +73,17 @@ impl Rewrite {
         Self {
             repeated,
             files: (0..files).map(|_| Mutex::default()).collect(),
+            keeps_deleted: false,
             inserted: AtomicU64::new(0),
             updated: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             memory: MemoryConsumer::new("rewrite").register(pool),
         }
+    }
+
+    /// Tells deleted rows from updated ones, at the cost of another bit a row.
+    pub fn keeping_deleted(self) -> Self {
+        Self { keeps_deleted: true, ..self }
     }
 
     /// Rows that were inserted, updated and deleted.
@@ -92,20 +101,38 @@ impl Rewrite {
     /// Marks a row; false if it was marked before.
     fn mark(&self, file: i32, row: i64) -> Result<bool> {
         let mut marked = self.file(file)?;
-        let (word, bit) = place(row)?;
-        if marked.words.len() <= word {
-            let more = word + 1 - marked.words.len();
-            self.memory.try_grow(more * size_of::<u64>())?;
-            marked.words.resize(word + 1, 0);
-        }
-        let is_new = marked.words[word] & bit == 0;
-        marked.words[word] |= bit;
+        let is_new = self.set(&mut marked.words, row)?;
         marked.count += u64::from(is_new);
+        Ok(is_new)
+    }
+
+    /// Notes that a marked row is deleted.
+    fn mark_deleted(&self, file: i32, row: i64) -> Result<()> {
+        match self.keeps_deleted {
+            true => self.set(&mut self.file(file)?.deleted, row).map(drop),
+            false => Ok(()),
+        }
+    }
+
+    /// Sets the bit of a row; false if it was set before.
+    fn set(&self, words: &mut Vec<u64>, row: i64) -> Result<bool> {
+        let (word, bit) = place(row)?;
+        if words.len() <= word {
+            self.memory.try_grow((word + 1 - words.len()) * size_of::<u64>())?;
+            words.resize(word + 1, 0);
+        }
+        let is_new = words[word] & bit == 0;
+        words[word] |= bit;
         Ok(is_new)
     }
 
     /// Of the rows at these addresses, those that are not marked.
     fn unmarked(&self, files: &[i32], rows: &[i64]) -> Result<BooleanArray> {
+        self.unset(files, rows, |marked| &marked.words)
+    }
+
+    /// Of the rows at these addresses, those whose bit is not set.
+    fn unset(&self, files: &[i32], rows: &[i64], words: fn(&Marked) -> &Vec<u64>) -> Result<BooleanArray> {
         let mut stay = Vec::with_capacity(rows.len());
         for (file_rows, rows) in files.chunk_by(|a, b| a == b).scan(rows, |left, run| {
             let (these, rest) = left.split_at(run.len());
@@ -115,7 +142,7 @@ impl Rewrite {
             let marked = self.file(file_rows)?;
             for row in rows {
                 let (word, bit) = place(*row)?;
-                stay.push(marked.words.get(word).is_none_or(|word| word & bit == 0));
+                stay.push(words(&marked).get(word).is_none_or(|word| word & bit == 0));
             }
         }
         Ok(BooleanArray::from(stay))
@@ -157,6 +184,7 @@ enum Step {
     Changes(Arc<[Action]>),
     Survivors,
     Victims,
+    Deleted,
 }
 
 /// Puts on `input`, whose action column holds places in `actions`, what marks and counts the rows that
@@ -179,10 +207,12 @@ pub fn survivors_plan(
     RewriteExec::plan(input, columns, Step::Survivors, rewrite)
 }
 
-/// Puts on `input`, a scan of an addressed snapshot, what passes on the rows that are marked.
+/// Puts on `input`, a scan of an addressed snapshot, what passes on the rows that are marked; of a rewrite that
+/// tells them apart, only those that are deleted.
 pub fn victims_plan(input: Arc<dyn ExecutionPlan>, rewrite: Arc<Rewrite>) -> Result<Arc<dyn ExecutionPlan>> {
     let columns: Vec<usize> = (0..input.schema().fields().len().saturating_sub(2)).collect();
-    RewriteExec::plan(input, columns, Step::Victims, rewrite)
+    let step = if rewrite.keeps_deleted { Step::Deleted } else { Step::Victims };
+    RewriteExec::plan(input, columns, step, rewrite)
 }
 
 /// Any of the steps, as DataFusion runs it.
@@ -217,12 +247,16 @@ impl Step {
     fn apply(&self, rewrite: &Rewrite, batch: &RecordBatch, columns: &[usize]) -> Result<RecordBatch> {
         let stay = match self {
             Self::Changes(actions) => changes(rewrite, actions, batch)?,
-            Self::Survivors | Self::Victims => {
+            Self::Survivors | Self::Victims | Self::Deleted => {
                 let address = batch.num_columns() - 2;
                 let files = batch.column(address).as_primitive::<Int32Type>();
                 let rows = batch.column(address + 1).as_primitive::<Int64Type>();
-                let stay = rewrite.unmarked(files.values(), rows.values())?;
-                if matches!(self, Self::Victims) { not(&stay)? } else { stay }
+                let (files, rows) = (files.values(), rows.values());
+                match self {
+                    Self::Deleted => not(&rewrite.unset(files, rows, |marked| &marked.deleted)?)?,
+                    Self::Victims => not(&rewrite.unmarked(files, rows)?)?,
+                    _ => rewrite.unmarked(files, rows)?,
+                }
             }
         };
         Ok(filter_record_batch(&batch.project(columns)?, &stay)?)
@@ -258,6 +292,9 @@ fn changes(rewrite: &Rewrite, actions: &[Action], batch: &RecordBatch) -> Result
                 }
             }
         }
+        if action == Action::Delete {
+            rewrite.mark_deleted(files.value(at), rows.value(at))?;
+        }
         rewrite.count(action);
         *comes = action != Action::Delete;
     }
@@ -269,7 +306,7 @@ impl ExecutionPlan for RewriteExec {
         match self.step {
             Step::Changes(_) => "ChangesExec",
             Step::Survivors => "SurvivorsExec",
-            Step::Victims => "VictimsExec",
+            Step::Victims | Step::Deleted => "VictimsExec",
         }
     }
 

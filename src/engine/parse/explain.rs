@@ -35,6 +35,12 @@ impl Source<'_> {
         let what = match self.start()? {
             Statement::Query(query) => Explained::Query(query),
             Statement::Modify(modify) if !analyze => Explained::Modify(modify),
+            statement @ (Statement::Modify(_) | Statement::Insert(_)) if analyze => {
+                Explained::Change(Box::new(statement))
+            }
+            Statement::CreateTable(create) if create.query.is_some() && analyze => {
+                Explained::Change(Box::new(Statement::CreateTable(create)))
+            }
             Statement::CreateTable(create) if create.query.is_some() && !analyze => {
                 Explained::Query(create.query.expect("was just seen"))
             }
