@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::daemon::{Catalogs, Daemon, Setup, code, rows};
+use crate::daemon::{Catalogs, Daemon, Setup, code, rows, try_rows};
 use crate::faults::{in_bucket, number};
 use crate::s3::S3Target;
 
@@ -310,4 +310,98 @@ async fn others_read_what_upkeep_leaves() {
     let (out, error) = (String::from_utf8_lossy(&read.stdout), String::from_utf8_lossy(&read.stderr));
     assert!(read.status.success(), "{error}");
     assert_eq!(out.trim(), "19 1", "nineteen columns, one year");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vacuum_that_was_killed_is_done_by_the_next() {
+    let (catalogs, first) = lake().await;
+    drop(first);
+    let tables = root(&catalogs).join("tables");
+    let mut was_cut = false;
+    for _ in 0..8 {
+        let mut daemon = Setup::default().serve(catalogs.path());
+        let client = daemon.connect("lake").await;
+        let series = "SELECT g AS n FROM generate_series(1, 200) AS t(g)";
+        rows(&client, &format!("CREATE TABLE IF NOT EXISTS mart.kept AS {series}")).await;
+        rows(&client, "UPDATE mart.kept SET n = n + 1").await;
+        rows(&client, &format!("CREATE TABLE mart.gone PARTITIONED BY (n) AS {series}")).await;
+        rows(&client, "DROP TABLE mart.gone").await;
+        let sum = "SELECT count(*), sum(n) FROM mart.kept";
+        let expected = rows(&client, sum).await;
+        age().await;
+        let before = files(&tables, ".parquet").len();
+        let vacuum = tokio::spawn(async move { try_rows(&client, ALL).await.is_ok() });
+        while files(&tables, ".parquet").len() == before && !vacuum.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        daemon.kill();
+        let answered = vacuum.await.unwrap();
+        let left = files(&tables, ".parquet").len();
+        was_cut |= !answered && left > 1;
+        let daemon = Setup::default().serve(catalogs.path());
+        let client = daemon.connect("lake").await;
+        assert_eq!(rows(&client, sum).await, expected, "{left} of {before} files were left");
+        rows(&client, ALL).await;
+        assert_eq!(files(&tables, ".parquet").len(), 1);
+        assert_eq!(rows(&client, sum).await, expected);
+        if was_cut {
+            break;
+        }
+    }
+    assert!(was_cut, "no VACUUM was killed in the middle of its work");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_analyze_counts_changes_the_order_of_joins() {
+    let (_catalogs, daemon) = lake().await;
+    let client = daemon.connect("lake").await;
+    // The keys of a and b look as if all were different, and are two.
+    for (name, columns, count) in [
+        ("a", "g AS x, g % 2 * 1000000 AS k", 10000),
+        ("b", "g % 2 * 1000000 AS k", 100),
+        ("c", "g AS x", 5000),
+    ] {
+        let made =
+            format!("CREATE TABLE mart.{name} AS SELECT {columns} FROM generate_series(1, {count}) AS t(g)");
+        rows(&client, &made).await;
+    }
+    let query = "SELECT count(*) FROM mart.a JOIN mart.b ON a.k = b.k JOIN mart.c ON a.x = c.x";
+    // The first table that is named below the last join is what it keeps in memory.
+    let kept = async || {
+        let lines = rows(&client, &format!("EXPLAIN {query}")).await;
+        let lines: Vec<String> = lines.into_iter().flatten().flatten().collect();
+        let top = lines.iter().position(|line| line.contains("HashJoinExec")).expect("a join");
+        let inputs =
+            lines[top + 1..].iter().find(|line| line.contains("mart.") || line.contains("HashJoinExec"));
+        inputs.map(|line| line.contains("HashJoinExec"))
+    };
+    assert_eq!(kept().await, Some(true), "a joined with b seems to be little");
+    let counted = rows(&client, query).await;
+    rows(&client, "ANALYZE mart.a, mart.b, mart.c").await;
+    assert_eq!(kept().await, Some(false), "and is known to be much");
+    assert_eq!(rows(&client, query).await, counted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enforced_keys_are_asked_of_the_files_that_can_hold_them() {
+    let (_catalogs, daemon) = lake().await;
+    let client = daemon.connect("lake").await;
+    rows(&client, "CREATE TABLE mart.log (at int, name text, PRIMARY KEY (at) ENFORCED)").await;
+    for from in [0, 100, 200, 300] {
+        let made = format!(
+            "INSERT INTO mart.log SELECT g, 'n' || g FROM generate_series({from}, {}) AS t(g)",
+            from + 99
+        );
+        rows(&client, &made).await;
+    }
+    assert_eq!(code(&client, "INSERT INTO mart.log VALUES (350, 'twice'), (400, 'new')").await, "23505");
+    assert_eq!(code(&client, "UPDATE mart.log SET at = at - 100 WHERE at = 399").await, "23505");
+    assert_eq!(code(&client, "INSERT INTO mart.log VALUES (400, 'one'), (400, 'two')").await, "23505");
+    let lines = rows(&client, "EXPLAIN ANALYZE INSERT INTO mart.log VALUES (400, 'new'), (401, 'new')").await;
+    let plan = lines.into_iter().flatten().flatten().collect::<Vec<_>>().join("\n");
+    assert!(plan.contains("files_pruned_at_planning=4"), "only the new file is asked: {plan}");
+    let lines = rows(&client, "EXPLAIN ANALYZE UPDATE mart.log SET at = 500 WHERE at = 50").await;
+    let plan = lines.into_iter().flatten().flatten().collect::<Vec<_>>().join("\n");
+    assert!(plan.contains("files_pruned_at_planning=5"), "rows that stay are not asked again: {plan}");
+    assert_eq!(number(&client, "SELECT count(DISTINCT at) FROM mart.log").await, 402);
 }
