@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -17,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::execute::{Outcome, Rows, Run};
 use super::modify::found_changes;
+use super::plan::bind;
 use super::session::Session;
 use super::statement::{self, Explain};
 use super::weight::weight;
@@ -36,21 +39,30 @@ pub fn schema(request: &Explain) -> SchemaRef {
 ///
 /// # Errors
 /// As the query itself.
-pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Result<Outcome> {
+pub async fn explain(
+    session: &mut Session,
+    request: &Explain,
+    values: &[ScalarValue],
+    run: Run,
+) -> Result<Outcome> {
     let planner = session.planner().await?;
     let context = session.task_context();
-    let (what, verbose) = (request.what.clone(), request.verbose);
+    let (what, verbose, values) = (request.what.clone(), request.verbose, values.to_vec());
+    let options = Options { costs: request.costs, timing: request.timing, summary: request.summary };
     let mut explained = run
         .plan(async move {
             let began = Instant::now();
             let logical = match what {
-                statement::Explained::Query(query) => planner.query(*query, &[]).await?,
+                statement::Explained::Query(query) => {
+                    let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
+                    bind(planner.query(*query, &types).await?, &values)?
+                }
                 statement::Explained::Modify(modify) => found_changes(&planner, &modify).await?,
             };
             let physical = planner.physical(&logical).await?;
             let planning = began.elapsed();
             let logical = if verbose { Some(planner.state.optimize(&logical)?) } else { None };
-            Ok(Explained { logical, physical, verbose, planning, ran: None })
+            Ok(Explained { logical, physical, verbose, options, planning, ran: None })
         })
         .await?;
     if request.analyze {
@@ -75,12 +87,21 @@ async fn counted(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Res
     Ok((rows, began.elapsed()))
 }
 
+/// What of it is told.
+#[derive(Clone, Copy)]
+struct Options {
+    costs: bool,
+    timing: bool,
+    summary: bool,
+}
+
 /// What there is to show.
 struct Explained {
     /// The optimized logical plan, where it was asked for.
     logical: Option<LogicalPlan>,
     physical: Arc<dyn ExecutionPlan>,
     verbose: bool,
+    options: Options,
     planning: Duration,
     /// Rows and time, where the query ran.
     ran: Option<(usize, Duration)>,
@@ -100,29 +121,32 @@ impl Explained {
             Some(_) => DisplayableExecutionPlan::with_metrics(plan).indent(self.verbose).to_string(),
         };
         lines.extend(shown.lines().map(str::to_owned));
-        if let Some((rows, running)) = self.ran {
+        if self.options.summary {
             lines.push(format!("Planning Time: {:.3} ms", millis(self.planning)));
-            lines.push(format!("Execution Time: {:.3} ms", millis(running)));
-            lines.push(format!("Rows: {rows}"));
+            lines.extend(self.ran.map(|(_, time)| format!("Execution Time: {:.3} ms", millis(time))));
         }
+        lines.extend(self.ran.map(|(rows, _)| format!("Rows: {rows}")));
         lines
     }
 
     /// PostgreSQL's document: a list of one object, whose `Plan` holds its inputs under `Plans`.
     fn document(&self) -> Result<String> {
         let mut top = Map::new();
-        top.insert("Plan".to_owned(), self.node(self.physical.as_ref()));
+        top.insert("Plan".to_owned(), self.node(self.physical.as_ref()).0);
         if let Some(logical) = &self.logical {
             top.insert("Logical Plan".to_owned(), json!(logical.display_indent().to_string()));
         }
-        if let Some((_, running)) = self.ran {
+        if self.options.summary {
             top.insert("Planning Time".to_owned(), json!(millis(self.planning)));
-            top.insert("Execution Time".to_owned(), json!(millis(running)));
+            if let Some((_, running)) = self.ran {
+                top.insert("Execution Time".to_owned(), json!(millis(running)));
+            }
         }
         serde_json::to_string_pretty(&json!([top])).map_err(|error| Error::Internal(error.to_string()))
     }
 
-    fn node(&self, plan: &dyn ExecutionPlan) -> Value {
+    /// A node with its inputs, and what it costs with them.
+    fn node(&self, plan: &dyn ExecutionPlan) -> (Value, f64) {
         let mut node = Map::new();
         node.insert("Node Type".to_owned(), json!(plan.name()));
         let line = displayable(plan).one_line().to_string();
@@ -131,28 +155,45 @@ impl Explained {
         if !details.is_empty() {
             node.insert("Details".to_owned(), json!(details));
         }
+        let (inputs, costs): (Vec<Value>, Vec<f64>) =
+            plan.children().iter().map(|child| self.node(child.as_ref())).unzip();
         let statistics = StatisticsContext::default().compute(plan, &StatisticsArgs::new()).ok();
-        if let Some(rows) = statistics.and_then(|known| known.num_rows.get_value().copied()) {
-            node.insert("Plan Rows".to_owned(), json!(rows));
+        let known = |of: fn(&Statistics) -> Precision<usize>| {
+            statistics.as_ref().and_then(|known| of(known).get_value().copied())
+        };
+        let (rows, bytes) = (known(|known| known.num_rows), known(|known| known.total_byte_size));
+        let read = if inputs.is_empty() { bytes.unwrap_or_default() as f64 / PAGE_BYTES } else { 0.0 };
+        let cost = costs.iter().sum::<f64>() + read + rows.unwrap_or_default() as f64 * ROW_COST;
+        if self.options.costs {
+            node.insert("Startup Cost".to_owned(), json!(0.0));
+            node.insert("Total Cost".to_owned(), json!((cost * 100.0).round() / 100.0));
+            node.insert("Plan Rows".to_owned(), json!(rows.unwrap_or_default()));
+            let width = bytes.unwrap_or_default() / rows.unwrap_or_default().max(1);
+            node.insert("Plan Width".to_owned(), json!(width));
         }
         if let Some(metrics) = plan.metrics().filter(|_| self.ran.is_some()) {
-            measured(&mut node, &metrics);
+            measured(&mut node, &metrics, self.options.timing);
         }
-        let inputs: Vec<Value> = plan.children().iter().map(|child| self.node(child.as_ref())).collect();
         if !inputs.is_empty() {
             node.insert("Plans".to_owned(), json!(inputs));
         }
-        Value::Object(node)
+        (Value::Object(node), cost)
     }
 }
 
+/// What PostgreSQL counts for a page that is read, and for a row, in its own unit: reading one page.
+const PAGE_BYTES: f64 = 8192.0;
+const ROW_COST: f64 = 0.01;
+
 /// Adds what a node did while the query ran, all its partitions together.
-fn measured(node: &mut Map<String, Value>, metrics: &MetricsSet) {
+fn measured(node: &mut Map<String, Value>, metrics: &MetricsSet, timing: bool) {
+    if let Some(nanos) = metrics.elapsed_compute().filter(|_| timing) {
+        node.insert("Actual Startup Time".to_owned(), json!(0.0));
+        node.insert("Actual Total Time".to_owned(), json!(nanos as f64 / 1e6));
+    }
     if let Some(rows) = metrics.output_rows() {
         node.insert("Actual Rows".to_owned(), json!(rows));
-    }
-    if let Some(nanos) = metrics.elapsed_compute() {
-        node.insert("Actual Total Time".to_owned(), json!(nanos as f64 / 1e6));
+        node.insert("Actual Loops".to_owned(), json!(1));
     }
 }
 
