@@ -3,9 +3,10 @@
 //!     cargo bench --bench clients                    all parts
 //!     cargo bench --bench clients -- select1 cold    two of them
 //!
-//! Parts: `select1` (latency of a prepared statement, 1 and 16 connections), `encode` (server CPU of
-//! sending all of lineitem, as text and binary), `cold` (start to the first row), `idle` (memory) and
-//! `slow` (memory while a slow client reads ten million rows). PostgreSQL runs where Debian's package
+//! Parts: `select1` (latency of a prepared statement, 1 and 16 connections), `lookup` (one row by its key, of
+//! a table of 1.5 million), `encode` (server CPU of sending all of lineitem, as text and binary), `cold`
+//! (start to the first row), `idle` (memory, also of a thousand connections) and `slow` (memory while a slow
+//! client reads ten million rows). PostgreSQL runs where Debian's package
 //! is installed, as a private cluster. Settings: see `rig`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
@@ -24,6 +25,10 @@ use rig::{Result, Settings, data, median, process};
 
 /// Seconds of `SELECT 1` with one number of connections.
 const SELECT_SECONDS: u64 = 5;
+const SELECT_1: &str = "SELECT 1;\n";
+/// Three of four keys have no order, as TPC-H has it.
+const LOOKUP: &str = "\\set key random(1, 6000000)\nSELECT * FROM bench.orders WHERE o_orderkey = :key;\n";
+const IDLE_CONNECTIONS: usize = 1_000;
 /// A backend's time counts when the postmaster has seen it end.
 const SETTLE: Duration = Duration::from_millis(500);
 const SLOW_ROWS: usize = 10_000_000;
@@ -48,6 +53,9 @@ fn main() -> Result<()> {
         if settings.selects("select1") {
             select1(&settings, &root).await?;
         }
+        if settings.selects("lookup") {
+            lookup(&settings).await?;
+        }
         if settings.selects("encode") {
             encode(&settings, &root)?;
         }
@@ -69,12 +77,12 @@ async fn select1(settings: &Settings, root: &Path) -> Result<()> {
     println!("\nprepared SELECT 1, {SELECT_SECONDS} s each");
     let daemon = Daemon::start(settings, root)?;
     latency("lacus", daemon.address, "lake").await?;
-    pgbench("lacus", daemon.address, "lake")?;
+    pgbench("lacus", daemon.address, "lake", SELECT_1)?;
     drop(daemon);
     match Postgres::start()? {
         Some(postgres) => {
             latency("postgresql", postgres.address, "postgres").await?;
-            pgbench("postgresql", postgres.address, "postgres")
+            pgbench("postgresql", postgres.address, "postgres", SELECT_1)
         }
         None => note_no_postgres(),
     }
@@ -96,13 +104,35 @@ async fn latency(name: &str, address: SocketAddr, database: &str) -> Result<()> 
     Ok(())
 }
 
-/// The rate that pgbench reaches, where it is installed.
-fn pgbench(name: &str, address: SocketAddr, database: &str) -> Result<()> {
+/// One row by its key.
+async fn lookup(settings: &Settings) -> Result<()> {
+    println!("\nan order by its key, of 1.5 million, {SELECT_SECONDS} s each");
+    let (catalog, root) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    std::fs::write(catalog.path().join("lake.toml"), format!("root = {:?}\n", root.path()))?;
+    std::fs::write(catalog.path().join("tpch.toml"), "connector = \"tpch\"\n")?;
+    let daemon = Daemon::serve(settings, catalog, &[])?;
+    let client = connect(daemon.address, "lake", "postgres").await?;
+    let load = "CREATE SCHEMA bench; \
+        CREATE TABLE bench.orders AS SELECT * FROM tpch.sf1.orders ORDER BY o_orderkey";
+    client.batch_execute(load).await.map_err(rig::daemon::told)?;
+    pgbench("lacus", daemon.address, "lake", LOOKUP)?;
+    drop(daemon);
+    match Postgres::start()? {
+        Some(postgres) => {
+            postgres.load_orders(1.0)?;
+            pgbench("postgresql", postgres.address, "postgres", LOOKUP)
+        }
+        None => note_no_postgres(),
+    }
+}
+
+/// The rates that pgbench reaches with a script, where it is installed.
+fn pgbench(name: &str, address: SocketAddr, database: &str, sql: &str) -> Result<()> {
     let script = tempfile::NamedTempFile::new()?;
-    std::fs::write(script.path(), "SELECT 1;\n")?;
-    for connections in ["1", "16"] {
+    std::fs::write(script.path(), sql)?;
+    for (mode, connections) in [("prepared", "1"), ("prepared", "16"), ("extended", "16"), ("simple", "16")] {
         let mut pgbench = Command::new("pgbench");
-        pgbench.args(["-n", "-M", "prepared", "-j", "1", "-c", connections, "-h", "127.0.0.1"]);
+        pgbench.args(["-n", "-M", mode, "-j", "1", "-c", connections, "-h", "127.0.0.1"]);
         pgbench.args(["-T", &SELECT_SECONDS.to_string(), "-p", &address.port().to_string()]);
         let Ok(output) = pgbench.args(["-U", "postgres", "-f"]).arg(script.path()).arg(database).output()
         else {
@@ -112,7 +142,9 @@ fn pgbench(name: &str, address: SocketAddr, database: &str) -> Result<()> {
         let text = String::from_utf8_lossy(&output.stdout);
         let rate = text.lines().find(|line| line.starts_with("tps = "));
         match (output.status.success(), rate) {
-            (true, Some(rate)) => println!("{name:>12}  pgbench, {connections:>2} connections: {rate}"),
+            (true, Some(rate)) => {
+                println!("{name:>12}  pgbench -M {mode:<8} {connections:>2} connections: {rate}");
+            }
             _ => return Err(format!("pgbench: {}", String::from_utf8_lossy(&output.stderr)).into()),
         }
     }
@@ -201,13 +233,39 @@ async fn cold(settings: &Settings, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Memory of a daemon that has answered one statement.
+/// Memory of a daemon that has answered one statement, and of connections that do nothing.
 async fn idle(settings: &Settings, root: &Path) -> Result<()> {
     let daemon = Daemon::start(settings, root)?;
     daemon.connect().await?.query_one("SELECT 1", &[]).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     println!("\nidle: {:.0} MB resident", process::megabytes(process::resident_bytes(daemon.pid())?));
+    drop(daemon);
+    let catalog = tempfile::tempdir()?;
+    std::fs::write(catalog.path().join("tpch.toml"), "connector = \"tpch\"\n")?;
+    let most = (2 * IDLE_CONNECTIONS).to_string();
+    let daemon = Daemon::serve(settings, catalog, &["--connections-max", &most])?;
+    let mut clients = Vec::new();
+    // The first ones warm up what all share.
+    for _ in 0..50 {
+        clients.push(connect(daemon.address, "tpch", "postgres").await?);
+    }
+    let before = idle_bytes(&daemon).await?;
+    for _ in 0..IDLE_CONNECTIONS {
+        clients.push(connect(daemon.address, "tpch", "postgres").await?);
+    }
+    let kilobytes = |bytes: u64| bytes as f64 / 1024.0 / IDLE_CONNECTIONS as f64;
+    println!("an idle connection: {:.0} kB", kilobytes(idle_bytes(&daemon).await?.saturating_sub(before)));
+    for client in &clients {
+        client.query("SELECT 1", &[]).await?;
+    }
+    println!("one that was used: {:.0} kB", kilobytes(idle_bytes(&daemon).await?.saturating_sub(before)));
     Ok(())
+}
+
+/// Memory once the connections have been idle for long enough to be parked.
+async fn idle_bytes(daemon: &Daemon) -> Result<u64> {
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    process::resident_bytes(daemon.pid())
 }
 
 /// Memory while a client that reads slowly is sent ten million rows.

@@ -1,5 +1,6 @@
 //! PostgreSQL 15, to compare with: a private cluster on a free port.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tpchgen::csv::LineItemCsv;
-use tpchgen::generators::LineItemGenerator;
+use tpchgen::csv::{LineItemCsv, OrderCsv};
+use tpchgen::generators::{LineItemGenerator, OrderGenerator};
 
 use super::Result;
 use super::daemon::free_address;
@@ -22,6 +23,10 @@ const LINEITEM: &str = "CREATE UNLOGGED TABLE lineitem (
     l_quantity numeric(15,2), l_extendedprice numeric(15,2), l_discount numeric(15,2), l_tax numeric(15,2),
     l_returnflag text, l_linestatus text, l_shipdate date, l_commitdate date, l_receiptdate date,
     l_shipinstruct text, l_shipmode text, l_comment text)";
+
+const ORDERS: &str = "CREATE SCHEMA bench CREATE UNLOGGED TABLE orders (
+    o_orderkey bigint PRIMARY KEY, o_custkey bigint, o_orderstatus text, o_totalprice numeric(15,2),
+    o_orderdate date, o_orderpriority text, o_clerk text, o_shippriority int, o_comment text)";
 
 /// A running cluster. Dropping it stops the server and removes the data.
 pub struct Postgres {
@@ -73,18 +78,28 @@ impl Postgres {
     /// Fills a table `lineitem` in the database `postgres`.
     pub fn load_lineitem(&self, scale_factor: f64) -> Result<()> {
         self.psql(LINEITEM)?;
+        self.copy("lineitem", LineItemGenerator::new(scale_factor, 1, 1).iter().map(LineItemCsv::new))
+    }
+
+    /// Fills a table `bench.orders`, with its key.
+    pub fn load_orders(&self, scale_factor: f64) -> Result<()> {
+        self.psql(ORDERS)?;
+        self.copy("bench.orders", OrderGenerator::new(scale_factor, 1, 1).iter().map(OrderCsv::new))
+    }
+
+    fn copy(&self, table: &str, lines: impl Iterator<Item = impl Display>) -> Result<()> {
         let mut copy = self.command();
-        copy.args(["-c", "COPY lineitem FROM STDIN (FORMAT csv)"]).stdin(Stdio::piped());
+        copy.args(["-c", &format!("COPY {table} FROM STDIN (FORMAT csv)")]).stdin(Stdio::piped());
         let mut child = copy.stdout(Stdio::null()).spawn()?;
         let mut input = std::io::BufWriter::new(child.stdin.take().ok_or("stdin was asked for")?);
-        for line in LineItemGenerator::new(scale_factor, 1, 1).iter() {
-            writeln!(input, "{}", LineItemCsv::new(line))?;
+        for line in lines {
+            writeln!(input, "{line}")?;
         }
         drop(input.into_inner()?);
         if !child.wait()?.success() {
-            return Err("PostgreSQL cannot load lineitem".into());
+            return Err(format!("PostgreSQL cannot load {table}").into());
         }
-        self.psql("VACUUM (FREEZE, ANALYZE) lineitem")
+        self.psql(&format!("VACUUM (FREEZE, ANALYZE) {table}"))
     }
 
     fn psql(&self, sql: &str) -> Result<()> {

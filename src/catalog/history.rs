@@ -14,7 +14,7 @@ use super::lake::Lake;
 use super::state::LakeState;
 use crate::error::{Error, Result};
 use crate::value::input;
-use crate::value::output::TimeZone;
+use crate::value::output::{DateOrder, TimeZone};
 
 /// Old states that are kept in memory.
 const STATES_MAX: usize = 8;
@@ -41,7 +41,7 @@ impl AsOf {
         let text = text.trim();
         match text.parse() {
             Ok(version) => Ok(Self::Version(version)),
-            Err(_) => Ok(Self::at_micros(input::timestamptz(text, time_zone)?)),
+            Err(_) => Ok(Self::at_micros(input::timestamptz(text, time_zone, DateOrder::default())?)),
         }
     }
 

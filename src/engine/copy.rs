@@ -177,6 +177,7 @@ impl Session {
             numbered,
             options: options.clone(),
             time_zone: self.settings.text("TimeZone").parse()?,
+            date_style: self.settings.text("DateStyle").parse()?,
             row_bytes_max: self.engine.config.message_limit_bytes,
         })
     }

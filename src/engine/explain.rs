@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -17,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::execute::{Outcome, Plans, Rows, Run};
 use super::modify::found_changes;
+use super::plan::bind;
 use super::session::Session;
 use super::statement::{self, Explain};
 use super::weight::weight;
@@ -36,10 +39,15 @@ pub fn schema(request: &Explain) -> SchemaRef {
 ///
 /// # Errors
 /// As the query itself.
-pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Result<Outcome> {
+pub async fn explain(
+    session: &mut Session,
+    request: &Explain,
+    values: &[ScalarValue],
+    run: Run,
+) -> Result<Outcome> {
     let (run, explained) = match &request.what {
-        statement::Explained::Change(statement) => changed(session, request, statement, run).await?,
-        _ => planned(session, request, run).await?,
+        statement::Explained::Change(statement) => changed(session, request, (statement, values), run).await?,
+        _ => planned(session, request, values, run).await?,
     };
     let lines = if request.json { vec![explained.document()?] } else { explained.lines() };
     let column: ArrayRef = Arc::new(StringArray::from_iter_values(lines));
@@ -51,32 +59,41 @@ pub async fn explain(session: &mut Session, request: &Explain, run: Run) -> Resu
 async fn changed(
     session: &mut Session,
     request: &Explain,
-    statement: &statement::Statement,
+    (statement, values): (&statement::Statement, &[ScalarValue]),
     mut run: Run,
 ) -> Result<(Run, Explained)> {
     let plans = Plans::default();
     run.plans = Some(Arc::clone(&plans));
     let began = Instant::now();
-    let (done, _) = Box::pin(session.change_in(statement, &[], &run)).await?;
+    let (done, _) = Box::pin(session.change_in(statement, values, &run)).await?;
     let rows = match &done {
         Outcome::Done(tag) => tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()),
-        Outcome::Rows(_) => None,
+        Outcome::Rows(_) | Outcome::CopyIn(_) | Outcome::CopyOut(..) => None,
     };
     let ran = Some((rows.unwrap_or(0), began.elapsed()));
     let physical = std::mem::take(&mut *plans.lock().unwrap_or_else(PoisonError::into_inner));
-    let verbose = request.verbose;
-    Ok((run, Explained { logical: None, physical, verbose, planning: None, ran }))
+    let (verbose, options) = (request.verbose, Options::of(request));
+    Ok((run, Explained { logical: None, physical, verbose, options, planning: None, ran }))
 }
 
-async fn planned(session: &mut Session, request: &Explain, run: Run) -> Result<(Run, Explained)> {
+async fn planned(
+    session: &mut Session,
+    request: &Explain,
+    values: &[ScalarValue],
+    run: Run,
+) -> Result<(Run, Explained)> {
     let planner = session.planner().await?;
     let context = session.task_context();
-    let (what, verbose) = (request.what.clone(), request.verbose);
+    let (what, verbose, values) = (request.what.clone(), request.verbose, values.to_vec());
+    let options = Options::of(request);
     let mut explained = run
         .plan(async move {
             let began = Instant::now();
             let logical = match what {
-                statement::Explained::Query(query) => planner.query(*query, &[]).await?,
+                statement::Explained::Query(query) => {
+                    let types: Vec<_> = values.iter().map(|value| Some(value.data_type())).collect();
+                    bind(planner.query(*query, &types).await?, &values)?
+                }
                 statement::Explained::Modify(modify) => found_changes(&planner, &modify).await?,
                 statement::Explained::Change(_) => {
                     return Err(Error::Internal("a change is run to be explained".to_owned()));
@@ -86,7 +103,7 @@ async fn planned(session: &mut Session, request: &Explain, run: Run) -> Result<(
             let planning = began.elapsed();
             let logical = if verbose { Some(planner.state.optimize(&logical)?) } else { None };
             let (physical, planning) = (vec![physical], Some(planning));
-            Ok(Explained { logical, physical, verbose, planning, ran: None })
+            Ok(Explained { logical, physical, verbose, options, planning, ran: None })
         })
         .await?;
     if let (true, [plan]) = (request.analyze, explained.physical.as_slice()) {
@@ -107,6 +124,20 @@ async fn counted(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Res
     Ok((rows, began.elapsed()))
 }
 
+/// What of it is told.
+#[derive(Clone, Copy)]
+struct Options {
+    costs: bool,
+    timing: bool,
+    summary: bool,
+}
+
+impl Options {
+    fn of(request: &Explain) -> Self {
+        Self { costs: request.costs, timing: request.timing, summary: request.summary }
+    }
+}
+
 /// What there is to show.
 struct Explained {
     /// The optimized logical plan, where it was asked for.
@@ -114,6 +145,7 @@ struct Explained {
     /// One, or what a statement ran one after another.
     physical: Vec<Arc<dyn ExecutionPlan>>,
     verbose: bool,
+    options: Options,
     /// How long planning took, where it was apart from running.
     planning: Option<Duration>,
     /// Rows and time, where the query ran.
@@ -135,18 +167,18 @@ impl Explained {
             };
             lines.extend(shown.lines().map(str::to_owned));
         }
-        if let Some((rows, running)) = self.ran {
+        if self.options.summary {
             lines.extend(self.planning.map(|planning| format!("Planning Time: {:.3} ms", millis(planning))));
-            lines.push(format!("Execution Time: {:.3} ms", millis(running)));
-            lines.push(format!("Rows: {rows}"));
+            lines.extend(self.ran.map(|(_, time)| format!("Execution Time: {:.3} ms", millis(time))));
         }
+        lines.extend(self.ran.map(|(rows, _)| format!("Rows: {rows}")));
         lines
     }
 
     /// PostgreSQL's document: a list of one object, whose `Plan` holds its inputs under `Plans`.
     fn document(&self) -> Result<String> {
         let mut top = Map::new();
-        let mut plans: Vec<Value> = self.physical.iter().map(|plan| self.node(plan.as_ref())).collect();
+        let mut plans: Vec<Value> = self.physical.iter().map(|plan| self.node(plan.as_ref()).0).collect();
         let plan = match plans.len() {
             1 => plans.remove(0),
             _ => json!({"Node Type": "ModifyTable", "Plans": plans}),
@@ -155,16 +187,19 @@ impl Explained {
         if let Some(logical) = &self.logical {
             top.insert("Logical Plan".to_owned(), json!(logical.display_indent().to_string()));
         }
-        if let Some((_, running)) = self.ran {
+        if self.options.summary {
             if let Some(planning) = self.planning {
                 top.insert("Planning Time".to_owned(), json!(millis(planning)));
             }
-            top.insert("Execution Time".to_owned(), json!(millis(running)));
+            if let Some((_, running)) = self.ran {
+                top.insert("Execution Time".to_owned(), json!(millis(running)));
+            }
         }
         serde_json::to_string_pretty(&json!([top])).map_err(|error| Error::Internal(error.to_string()))
     }
 
-    fn node(&self, plan: &dyn ExecutionPlan) -> Value {
+    /// A node with its inputs, and what it costs with them.
+    fn node(&self, plan: &dyn ExecutionPlan) -> (Value, f64) {
         let mut node = Map::new();
         node.insert("Node Type".to_owned(), json!(plan.name()));
         let line = displayable(plan).one_line().to_string();
@@ -173,28 +208,45 @@ impl Explained {
         if !details.is_empty() {
             node.insert("Details".to_owned(), json!(details));
         }
+        let (inputs, costs): (Vec<Value>, Vec<f64>) =
+            plan.children().iter().map(|child| self.node(child.as_ref())).unzip();
         let statistics = StatisticsContext::default().compute(plan, &StatisticsArgs::new()).ok();
-        if let Some(rows) = statistics.and_then(|known| known.num_rows.get_value().copied()) {
-            node.insert("Plan Rows".to_owned(), json!(rows));
+        let known = |of: fn(&Statistics) -> Precision<usize>| {
+            statistics.as_ref().and_then(|known| of(known).get_value().copied())
+        };
+        let (rows, bytes) = (known(|known| known.num_rows), known(|known| known.total_byte_size));
+        let read = if inputs.is_empty() { bytes.unwrap_or_default() as f64 / PAGE_BYTES } else { 0.0 };
+        let cost = costs.iter().sum::<f64>() + read + rows.unwrap_or_default() as f64 * ROW_COST;
+        if self.options.costs {
+            node.insert("Startup Cost".to_owned(), json!(0.0));
+            node.insert("Total Cost".to_owned(), json!((cost * 100.0).round() / 100.0));
+            node.insert("Plan Rows".to_owned(), json!(rows.unwrap_or_default()));
+            let width = bytes.unwrap_or_default() / rows.unwrap_or_default().max(1);
+            node.insert("Plan Width".to_owned(), json!(width));
         }
         if let Some(metrics) = plan.metrics().filter(|_| self.ran.is_some()) {
-            measured(&mut node, &metrics);
+            measured(&mut node, &metrics, self.options.timing);
         }
-        let inputs: Vec<Value> = plan.children().iter().map(|child| self.node(child.as_ref())).collect();
         if !inputs.is_empty() {
             node.insert("Plans".to_owned(), json!(inputs));
         }
-        Value::Object(node)
+        (Value::Object(node), cost)
     }
 }
 
+/// What PostgreSQL counts for a page that is read, and for a row, in its own unit: reading one page.
+const PAGE_BYTES: f64 = 8192.0;
+const ROW_COST: f64 = 0.01;
+
 /// Adds what a node did while the query ran, all its partitions together.
-fn measured(node: &mut Map<String, Value>, metrics: &MetricsSet) {
+fn measured(node: &mut Map<String, Value>, metrics: &MetricsSet, timing: bool) {
+    if let Some(nanos) = metrics.elapsed_compute().filter(|_| timing) {
+        node.insert("Actual Startup Time".to_owned(), json!(0.0));
+        node.insert("Actual Total Time".to_owned(), json!(nanos as f64 / 1e6));
+    }
     if let Some(rows) = metrics.output_rows() {
         node.insert("Actual Rows".to_owned(), json!(rows));
-    }
-    if let Some(nanos) = metrics.elapsed_compute() {
-        node.insert("Actual Total Time".to_owned(), json!(nanos as f64 / 1e6));
+        node.insert("Actual Loops".to_owned(), json!(1));
     }
 }
 

@@ -11,34 +11,32 @@ mod signals;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::execution::FunctionRegistry;
-use datafusion::execution::context::{SessionContext, SessionState};
+use datafusion::execution::context::SessionState;
+use datafusion::sql::sqlparser::ast;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::block::Block;
 pub use self::prepared::Prepared;
 use self::prepared::is_immutable;
-use super::catalog_types::References;
 use super::cursor::Cursor;
 use super::execute::{Outcome, Rows, Run, stopped_or};
 use super::frugal::Frugal;
 use super::plan::{bind, parameter_types};
 use super::returning::Returning;
-use super::semantics::Semantics;
 use super::settings::Settings;
-use super::statement::{Branch, Discard, Parsed, Show, Statement};
+use super::statement::{Branch, Discard, Explain, Explained, Parsed, Show, Statement};
 use super::weight::is_constant;
 use super::{Engine, explain, show};
 use crate::catalog::temporary::Temporary;
 use crate::error::{Error, Result};
 pub use crate::function::Notice;
-use crate::function::{self, SessionFacts};
+use crate::function::SessionFacts;
 use crate::runtime::channels::Listening;
 use crate::runtime::queries::Cancel;
 use crate::runtime::sessions::SessionGuard;
@@ -77,7 +75,8 @@ pub struct Session {
     cancel: Cancel,
     /// Shows this session to the others.
     presence: SessionGuard,
-    state: SessionState,
+    /// Made when it is needed first.
+    state: OnceLock<SessionState>,
     state_version: u64,
 }
 
@@ -96,13 +95,6 @@ impl Session {
         let presence = sessions.open(process_id, &user, &database);
         let facts = SessionFacts::new(&user, &database, process_id, engine.started, view);
         let facts = Arc::new(facts.among(sessions, &engine.runtime.channels, &engine.runtime.locks));
-        let context = SessionContext::new_with_state(engine.base.clone());
-        function::register(&context, &facts);
-        let mut state = context.state();
-        state.register_expr_planner(References::planner(&facts))?;
-        let semantics = Semantics::new(Arc::clone(&facts));
-        state.add_analyzer_rule(semantics.rule());
-        state.config_mut().set_extension(semantics);
         let statements = HashMap::new();
         let cancel = Cancel::default();
         let temporary = Arc::new(Temporary::new(Arc::clone(&engine.runtime)));
@@ -123,7 +115,7 @@ impl Session {
             temporary,
             cancel,
             presence,
-            state,
+            state: OnceLock::new(),
             state_version: u64::MAX,
         };
         session.refresh_state()?;
@@ -202,8 +194,9 @@ impl Session {
                 let returning = Returning::new(items, modify.alias.as_ref(), &modify.target.name);
                 schema = Some(self.returned_schema(returning, &modify.target, &mut parameters, run).await?);
             }
-        } else if let Statement::Declare(declare) = &parsed.statement {
-            parameters = self.declare_parameters(declare, declared, run).await?;
+        } else if let Some(query) = inner_query(&parsed.statement) {
+            parameters = self.query_parameters(query, declared, run).await?;
+            schema = show::schema_of(&parsed.statement);
         } else {
             schema = match &parsed.statement {
                 Statement::Execute { name, .. } => self.statement(name)?.schema.clone(),
@@ -254,7 +247,7 @@ impl Session {
     pub(super) async fn query(
         &mut self,
         statement: &Statement,
-        query: datafusion::sql::sqlparser::ast::Query,
+        query: ast::Query,
         values: &[ScalarValue],
         run: Run,
     ) -> Result<Outcome> {
@@ -275,7 +268,7 @@ impl Session {
     async fn command(&mut self, parsed: &Parsed, values: &[ScalarValue], run: Run) -> Result<Outcome> {
         let statement = &parsed.statement;
         match statement {
-            Statement::Explain(request) => explain::explain(self, request, run).await,
+            Statement::Explain(request) => explain::explain(self, request, values, run).await,
             Statement::ShowSetting(name) => show::setting(self, name.as_deref(), run),
             Statement::Show(Show::Stats { query }) => show::stats(self, query, run).await,
             Statement::Show(request) => show::create_table(self, request, run).await,
@@ -285,7 +278,7 @@ impl Session {
             Statement::Prepare { name, types, statement } => {
                 let types = types
                     .iter()
-                    .map(|ty| show::arrow_type(&self.state, ty).map(Some))
+                    .map(|ty| show::arrow_type(self.state(), ty).map(Some))
                     .collect::<Result<Vec<_>>>()?;
                 let prepared = self.prepared(statement.as_ref().clone(), &types, &run).await?;
                 self.store(name.clone(), prepared, Some(&parsed.text))?;
@@ -402,6 +395,15 @@ impl Session {
         self.presence.begin(Arc::clone(&text), self.settings.text("application_name"));
         let guard = runtime.queries.begin(&self.user, &self.database, text, self.cancel.clone())?;
         Ok(Run::begin(runtime, guard, self.settings.duration("statement_timeout")))
+    }
+}
+
+/// The query that a statement holds and may give parameters.
+fn inner_query(statement: &Statement) -> Option<&ast::Query> {
+    match statement {
+        Statement::Declare(declare) => Some(&declare.query),
+        Statement::Explain(Explain { what: Explained::Query(query), .. }) => Some(query),
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A session's values live here, with what a transaction has to undo. Which settings exist, their
 //! types and defaults stand in [`table`].
 
+mod accepted;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::function::{SettingRow, SettingsView};
-pub use table::{Kind, SETTINGS, Setting};
+pub use table::{Kind, SETTINGS, Setting, find};
 
 /// The values of one session.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct Settings {
     values: Mutex<Values>,
 }
 
-/// Values by name; kept for a rollback by keeping a second owner.
+/// Values by name that are not the table's defaults; kept for a rollback by keeping a second owner.
 type Named = Arc<BTreeMap<String, String>>;
 
 /// The modes of a transaction, and the settings that new transactions take them from.
@@ -38,7 +39,7 @@ pub struct SettingsMark {
 
 #[derive(Debug, Default)]
 struct Values {
-    /// What RESET goes back to: the table's defaults, and what the client asked for at the start.
+    /// What RESET goes back to, beside the table's defaults: what the client asked for at the start.
     initial: Named,
     current: Named,
     /// The values when the transaction began, for a rollback.
@@ -57,15 +58,15 @@ impl Settings {
     /// # Errors
     /// As [`Settings::set`].
     pub fn start<'a>(user: &str, given: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
-        let defaults = SETTINGS.iter().map(|setting| (setting.name.to_owned(), setting.default.to_owned()));
-        let mut current: BTreeMap<String, String> = defaults.collect();
-        current.insert("session_authorization".to_owned(), user.to_owned());
-        let current = Arc::new(current);
+        let user = ("session_authorization".to_owned(), user.to_owned());
+        let current = Arc::new(BTreeMap::from([user]));
         let values = Values { initial: Arc::clone(&current), current, ..Values::default() };
         let settings = Self { values: Mutex::new(values) };
         for (name, value) in given {
             let (name, value) = settings.checked(name, value)?;
-            Arc::make_mut(&mut settings.lock().initial).insert(name, value);
+            let mut values = settings.lock();
+            Arc::make_mut(&mut values.initial).insert(name, value);
+            values.current = Arc::clone(&values.initial);
         }
         let mut values = settings.lock();
         values.current = Arc::clone(&values.initial);
@@ -84,7 +85,7 @@ impl Settings {
             Some(value) => self.checked(name, value)?,
             None => {
                 let name = canonical(name);
-                let initial = self.lock().initial.get(&name).cloned();
+                let initial = value_in(&self.lock().initial, &name);
                 (name.clone(), initial.ok_or_else(|| unknown(&name))?)
             }
         };
@@ -128,7 +129,7 @@ impl Settings {
     /// [`Error::UnknownSetting`].
     pub fn show(&self, name: &str) -> Result<String> {
         let name = canonical(name);
-        self.lock().current.get(&name).cloned().ok_or_else(|| unknown(&name))
+        value_in(&self.lock().current, &name).ok_or_else(|| unknown(&name))
     }
 
     /// Remembers the values, for a rollback.
@@ -172,7 +173,7 @@ impl Settings {
         let mut values = self.lock();
         let mut reports = Vec::new();
         for setting in SETTINGS.iter().filter(|setting| setting.reported) {
-            let value = values.current.get(setting.name).cloned().unwrap_or_default();
+            let value = value_in(&values.current, setting.name).unwrap_or_default();
             if values.reported.get(setting.name) != Some(&value) {
                 values.reported.insert(setting.name, value.clone());
                 reports.push((setting.name, value));
@@ -193,7 +194,7 @@ impl Settings {
     }
 
     pub fn text(&self, name: &str) -> String {
-        self.lock().current.get(name).cloned().unwrap_or_default()
+        value_in(&self.lock().current, name).unwrap_or_default()
     }
 
     pub fn is_on(&self, name: &str) -> bool {
@@ -216,7 +217,11 @@ impl Settings {
     fn checked(&self, name: &str, value: &str) -> Result<(String, String)> {
         let name = canonical(name);
         if let Some(setting) = table::find(&name) {
-            return Ok((setting.name.to_owned(), setting.checked(value)?));
+            if setting.kind == Kind::Role {
+                self.ensure_own_role(setting.name, value)?;
+            }
+            let current = self.text(setting.name);
+            return Ok((setting.name.to_owned(), setting.checked(value, &current)?));
         }
         if name.starts_with("datafusion.") {
             let free = ["datafusion.optimizer.", "datafusion.explain."];
@@ -231,6 +236,18 @@ impl Settings {
         if name.contains('.') { Ok((name, value.to_owned())) } else { Err(unknown(&name)) }
     }
 
+    /// A session stays the user's that logged in.
+    fn ensure_own_role(&self, name: &str, value: &str) -> Result<()> {
+        let user = self.text("session_authorization");
+        if value == user || name == "role" && value.eq_ignore_ascii_case("none") {
+            return Ok(());
+        }
+        Err(match name {
+            "role" => Error::InvalidParameter(format!("role \"{value}\" does not exist")),
+            _ => Error::PermissionDenied("a session stays its user's".to_owned()),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Values> {
         // A panic under this lock leaves whole values behind.
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
@@ -238,14 +255,23 @@ impl Settings {
 }
 
 impl Values {
+    /// Where a setting's value comes from, as `pg_settings` calls it.
+    fn source(&self, name: &str) -> &'static str {
+        match (self.current.get(name), self.initial.get(name)) {
+            (None, None) => "default",
+            (current, initial) if current == initial => "client",
+            _ => "session",
+        }
+    }
+
     /// Outside of a transaction its modes are those that the next one will have.
     fn settle(&mut self) {
         if self.at_begin.is_some() {
             return;
         }
         for (mode, default) in MODES {
-            if self.current.get(mode) != self.current.get(default) {
-                let value = self.current.get(default).cloned();
+            let value = value_in(&self.current, default);
+            if value_in(&self.current, mode) != value {
                 restore(Arc::make_mut(&mut self.current), mode.to_owned(), value);
             }
         }
@@ -270,23 +296,24 @@ impl SettingsView for Settings {
         let values = self.lock();
         let row = |setting: &Setting| SettingRow {
             name: setting.name.to_owned(),
-            setting: values.current.get(setting.name).cloned(),
+            setting: value_in(&values.current, setting.name),
             unit: setting.unit().map(str::to_owned),
             category: setting.category.to_owned(),
             short_desc: setting.description.to_owned(),
             context: if setting.is_fixed() { "internal" } else { "user" }.to_owned(),
             vartype: setting.type_name().to_owned(),
-            source: match values.current.get(setting.name) == values.initial.get(setting.name) {
-                true => "default",
-                false => "session",
-            }
-            .to_owned(),
+            source: values.source(setting.name).to_owned(),
             enum_values: setting.words(),
             boot_value: Some(setting.default.to_owned()),
-            reset_value: values.initial.get(setting.name).cloned(),
+            reset_value: value_in(&values.initial, setting.name),
         };
-        SETTINGS.iter().map(row).collect()
+        SETTINGS.iter().copied().map(row).collect()
     }
+}
+
+/// The value of a setting among those that are not defaults, or else its default.
+fn value_in(values: &BTreeMap<String, String>, name: &str) -> Option<String> {
+    values.get(name).cloned().or_else(|| table::find(name).map(|setting| setting.default.to_owned()))
 }
 
 fn restore(current: &mut BTreeMap<String, String>, name: String, before: Option<String>) {

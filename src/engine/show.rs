@@ -123,7 +123,7 @@ const COLUMN_HEADINGS: [&str; 4] = ["Column", "Type", "Extra", "Comment"];
 /// [`Error::UnknownSetting`].
 pub fn setting(session: &Session, name: Option<&str>, run: Run) -> Result<Outcome> {
     let Some(name) = name else {
-        let row = |setting: &super::settings::Setting| {
+        let row = |setting: &&super::settings::Setting| {
             vec![setting.name.to_owned(), session.settings.text(setting.name), setting.description.to_owned()]
         };
         return rows(&["name", "setting", "description"], SETTINGS.iter().map(row).collect(), run);

@@ -195,6 +195,10 @@ pub struct Explain {
     pub verbose: bool,
     /// One document instead of lines of text.
     pub json: bool,
+    pub costs: bool,
+    pub timing: bool,
+    /// Whether the times of planning and running are told.
+    pub summary: bool,
     pub what: Explained,
 }
 

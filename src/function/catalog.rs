@@ -13,7 +13,9 @@ use super::{CatalogFacts, FunctionName, RelationName, SessionFacts, oid};
 use crate::error::Error;
 
 /// Functions that need the facts of the statement about names. The others of this module do not.
-pub const ABOUT_NAMES: [&str; 10] = [
+pub const ABOUT_NAMES: [&str; 12] = [
+    "current_schema",
+    "current_schemas",
     "pg_table_is_visible",
     "obj_description",
     "col_description",

@@ -83,6 +83,14 @@ impl CatalogFacts {
         self.namespaces.iter().find(|namespace| namespace.oid == oid)
     }
 
+    /// Those of `path` that there are; all of them where no names were asked for.
+    pub fn existing(&self, mut path: Vec<String>) -> Vec<String> {
+        if !self.namespaces.is_empty() {
+            path.retain(|schema| schema == "pg_temp" || self.namespace_named(schema).is_some());
+        }
+        path
+    }
+
     pub fn namespace_named(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.iter().find(|namespace| namespace.name == name)
     }

@@ -88,7 +88,12 @@ fn acting(
 }
 
 fn key_of(values: &Values<'_>) -> Result<Key> {
-    let number = |index: usize| values.integer(index).ok_or_else(|| values.refuse("a key is an integer"));
+    let number = |index: usize| {
+        let text = || values.text(index).unwrap_or_default();
+        let no_integer =
+            || failure(Error::InvalidText(format!("invalid input syntax for type bigint: \"{}\"", text())));
+        values.integer(index).ok_or_else(no_integer)
+    };
     if values.len() == 1 {
         return Ok(Key::One(number(0)?));
     }

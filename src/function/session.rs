@@ -271,7 +271,7 @@ impl SessionFacts {
     }
 
     fn current_schema(&self) -> Option<String> {
-        self.search_path().into_iter().next()
+        self.catalog().existing(self.search_path()).into_iter().next()
     }
 }
 
@@ -308,7 +308,7 @@ fn schemas(facts: &Arc<SessionFacts>) -> RowFunction {
     let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
     RowFunction::new("current_schemas", 1..=1, list, move |values| {
         let path = if values.boolean(0) == Some(true) { facts.effective_path() } else { facts.search_path() };
-        let path: Vec<ScalarValue> = path.into_iter().map(utf8).collect();
+        let path: Vec<ScalarValue> = facts.catalog().existing(path).into_iter().map(utf8).collect();
         Ok(ScalarValue::List(ScalarValue::new_list(&path, &DataType::Utf8, true)))
     })
     .typed("_name")

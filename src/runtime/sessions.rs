@@ -111,9 +111,9 @@ impl Sessions {
             let message = format!("session {process_id} belongs to another user");
             return Err(Error::PermissionDenied(message));
         }
-        entry.cancel.stop(Stop::User);
-        if signal == Signal::Terminate {
-            entry.end.cancel();
+        match signal {
+            Signal::Cancel => entry.cancel.stop(Stop::User),
+            Signal::Terminate => entry.end.cancel(),
         }
         Ok(true)
     }

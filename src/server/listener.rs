@@ -127,13 +127,15 @@ impl Connection {
     {
         let Self { socket, peer, permit, door, shutdown } = self;
         set_options(&socket);
-        let Some(opened) = shutdown.run_until_cancelled(startup(socket, peer, &door)).await else { return };
+        // On the heap, each for as long as it lasts: a session that is idle has no room for a handshake.
+        let startup = Box::pin(startup(socket, peer, &door));
+        let Some(opened) = shutdown.run_until_cancelled(startup).await else { return };
         match opened {
             Ok(Opened::Session(session)) => {
                 drop(permit);
                 Span::current().record("user", field::debug(session.identity.user()));
                 debug!("session begins");
-                handler(*session, shutdown).await;
+                Box::pin(handler(*session, shutdown)).await;
             }
             Ok(Opened::Cancel { process_id, secret }) => cancel(&door, process_id, secret).await,
             Ok(Opened::Closed) => debug!("connection closed before it began"),

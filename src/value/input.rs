@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub(crate) use self::column::ColumnReader;
 use self::number::Number;
-use super::output::TimeZone;
+use super::output::{DateOrder, TimeZone};
 use super::types::{self, Format, oid};
 use crate::error::{Error, Result};
 
@@ -65,12 +65,12 @@ pub fn decode_parameter(
     value.fit(&target, time_zone)
 }
 
-/// Reads a date as days since 1970.
+/// Reads a date as days since 1970. Fields whose order the text does not tell are in that of `order`.
 ///
 /// # Errors
 /// [`Error::InvalidDatetime`], [`Error::DatetimeOverflow`].
-pub fn date(text: &str) -> Result<i32> {
-    datetime::date(text)
+pub fn date(text: &str, order: DateOrder) -> Result<i32> {
+    datetime::date(text, Some(order))
 }
 
 /// Reads a time of day as microseconds.
@@ -85,16 +85,16 @@ pub fn time(text: &str) -> Result<i64> {
 ///
 /// # Errors
 /// As [`date`].
-pub fn timestamp(text: &str) -> Result<i64> {
-    datetime::timestamp(text)
+pub fn timestamp(text: &str, order: DateOrder) -> Result<i64> {
+    datetime::timestamp(text, Some(order))
 }
 
 /// Reads a timestamp as microseconds since 1970 in UTC; without a zone of its own, it is in `time_zone`.
 ///
 /// # Errors
 /// As [`date`].
-pub fn timestamptz(text: &str, time_zone: &TimeZone) -> Result<i64> {
-    datetime::timestamptz(text, time_zone)
+pub fn timestamptz(text: &str, time_zone: &TimeZone, order: DateOrder) -> Result<i64> {
+    datetime::timestamptz(text, time_zone, Some(order))
 }
 
 /// What the clock in `time_zone` shows at an instant, both in microseconds since 1970.

@@ -1,7 +1,7 @@
 //! A client that speaks the protocol message by message, for what drivers hide.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// How long an answer is waited for.
@@ -39,6 +39,16 @@ impl Raw {
         packet.extend(body);
         // A daemon that has hung up is seen by the next read.
         self.stream.write_all(&packet).ok();
+    }
+
+    /// Sends bytes that need not be a message.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the daemon reads");
+    }
+
+    /// Sends nothing more, and still listens.
+    pub fn hang_up(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("a socket has two halves");
     }
 
     pub fn query(&mut self, sql: &str) {

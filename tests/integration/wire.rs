@@ -190,6 +190,19 @@ fn messages_of_statements() {
     assert_eq!(raw.trace(), "E26000 ZI");
 }
 
+/// Once, such a client made its connection spin for ever.
+#[test]
+fn a_message_that_ends_half_way_ends_the_connection() {
+    let (_catalogs, daemon) = served(&[]);
+    for before in [&b""[..], b"E\0\0\0\x09\0\0\0\0\0"] {
+        let mut raw = Raw::connect(daemon.address, "lake");
+        raw.send_bytes(&[before, b"Q\0\0\0\x10SELECT"].concat());
+        raw.hang_up();
+        let trace = raw.trace();
+        assert!(trace.ends_with("end"), "{trace}");
+    }
+}
+
 #[test]
 fn messages_beyond_a_limit() {
     let flags = ["--statements-max", "3", "--message-limit", "1MB", "--statement-limit", "100KB"];

@@ -15,7 +15,7 @@ use super::lines::{Found, Lines};
 use super::options::{CopyFormat, CopyOptions, Header};
 use crate::error::{Error, Result};
 use crate::value::input::ColumnReader;
-use crate::value::output::TimeZone;
+use crate::value::output::{DateStyle, TimeZone};
 
 /// Rows, and bytes of rows, of one batch.
 const BATCH_ROWS: usize = 8192;
@@ -35,6 +35,7 @@ pub(super) struct Layout {
     pub numbered: bool,
     pub options: CopyOptions,
     pub time_zone: TimeZone,
+    pub date_style: DateStyle,
     pub row_bytes_max: usize,
 }
 
@@ -81,7 +82,7 @@ impl CopyReader {
         let forced = force_null.into_iter().zip(force_not_null);
         let column = |(field, (force_null, force_not_null)): (&Arc<_>, _)| Column {
             name: arrow::datatypes::Field::name(field).clone(),
-            values: ColumnReader::new(field, layout.time_zone),
+            values: ColumnReader::new(field, layout.time_zone, layout.date_style.order),
             force_null,
             force_not_null,
         };

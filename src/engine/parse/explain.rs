@@ -7,12 +7,27 @@ use super::Source;
 use crate::engine::statement::{Explain, Explained, Statement};
 use crate::error::{Error, Result};
 
-/// What stands between EXPLAIN and its statement.
+/// What stands between EXPLAIN and its statement; none where it is not said.
 #[derive(Default)]
 struct Options {
     analyze: bool,
     verbose: bool,
     json: bool,
+    costs: Option<bool>,
+    timing: Option<bool>,
+    summary: Option<bool>,
+    wal: bool,
+}
+
+impl Options {
+    fn ensure_analyze(&self) -> Result<()> {
+        for (option, name) in [(self.timing == Some(true), "TIMING"), (self.wal, "WAL")] {
+            if option && !self.analyze {
+                return Err(Error::InvalidParameter(format!("EXPLAIN option {name} requires ANALYZE")));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Source<'_> {
@@ -31,7 +46,8 @@ impl Source<'_> {
             options.analyze = self.parser.parse_keyword(Keyword::ANALYZE);
             options.verbose = self.parser.parse_keyword(Keyword::VERBOSE);
         }
-        let Options { analyze, verbose, json } = options;
+        options.ensure_analyze()?;
+        let Options { analyze, verbose, json, .. } = options;
         let what = match self.start()? {
             Statement::Query(query) => Explained::Query(query),
             Statement::Modify(modify) if !analyze => Explained::Modify(modify),
@@ -49,7 +65,15 @@ impl Source<'_> {
             }
             other => return Err(Error::Unsupported(format!("EXPLAIN of {} is not supported", other.word()))),
         };
-        Ok(Statement::Explain(Explain { analyze, verbose, json, what }))
+        Ok(Statement::Explain(Explain {
+            analyze,
+            verbose,
+            json,
+            costs: options.costs.unwrap_or(true),
+            timing: options.timing.unwrap_or(true),
+            summary: options.summary.unwrap_or(analyze),
+            what,
+        }))
     }
 
     /// `ANALYZE`, `VERBOSE off`, `FORMAT json`.
@@ -59,12 +83,20 @@ impl Source<'_> {
             Token::Comma | Token::RParen => None,
             _ => Some(self.word()?),
         };
-        let on = !matches!(value.as_deref(), Some("off" | "false" | "0"));
+        if option == "format" {
+            options.json = is_json(value.as_deref().unwrap_or_default())?;
+            return Ok(());
+        }
+        let on = switch(&option, value.as_deref())?;
         match option.as_str() {
             "analyze" => options.analyze = on,
             "verbose" => options.verbose = on,
-            "format" => options.json = is_json(value.as_deref().unwrap_or_default())?,
-            "costs" | "buffers" | "timing" | "summary" | "settings" | "wal" => {}
+            "costs" => options.costs = Some(on),
+            "timing" => options.timing = Some(on),
+            "summary" => options.summary = Some(on),
+            "wal" => options.wal = on,
+            // Nothing is kept in buffers of its own, and no setting changes a plan unseen.
+            "buffers" | "settings" => {}
             other => {
                 return Err(Error::Syntax {
                     message: format!("unrecognized EXPLAIN option \"{other}\""),
@@ -73,6 +105,17 @@ impl Source<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn switch(option: &str, value: Option<&str>) -> Result<bool> {
+    match value {
+        None | Some("on" | "true" | "1") => Ok(true),
+        Some("off" | "false" | "0") => Ok(false),
+        Some(_) => {
+            let message = format!("{option} requires a Boolean value");
+            Err(Error::Syntax { message, position: None })
+        }
     }
 }
 

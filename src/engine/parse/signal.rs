@@ -29,7 +29,13 @@ impl Source<'_> {
         self.parser.next_token();
         let channel = self.channel()?;
         let payload = match self.parser.consume_token(&Token::Comma) {
-            true => self.parser.parse_literal_string().map_err(from_parser)?,
+            true => match self.parser.peek_token().token {
+                Token::DollarQuotedString(quoted) => {
+                    self.parser.next_token();
+                    quoted.value
+                }
+                _ => self.parser.parse_literal_string().map_err(from_parser)?,
+            },
             false => String::new(),
         };
         Ok(Statement::Notify { channel, payload })

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::execute::{Outcome, Run};
-use super::super::settings::{SETTINGS, Setting, SettingsMark};
+use super::super::settings::{SettingsMark, find};
 use super::super::statement::{Statement, TransactionModes};
 use super::{Session, done};
 use crate::catalog::temporary::TEMPORARY_SCHEMA;
@@ -331,13 +331,12 @@ impl Session {
 
     /// `SET transaction_isolation = …` and its like mean SET TRANSACTION; returns whether it is one.
     pub(super) fn set_mode(&mut self, name: &str, value: Option<&str>) -> Result<bool> {
-        let is_named = |setting: &&Setting| setting.name.eq_ignore_ascii_case(name);
         let modes = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
-        let Some(setting) = SETTINGS.iter().filter(|one| modes.contains(&one.name)).find(is_named) else {
+        let Some(setting) = find(name).filter(|one| modes.contains(&one.name)) else {
             return Ok(false);
         };
         let value = match value {
-            Some(value) => setting.checked(value)?,
+            Some(value) => setting.checked(value, "")?,
             None => self.settings.text(&format!("default_{}", setting.name)),
         };
         let on = Some(value == "on");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::sql::sqlparser::ast;
 
 use super::super::cursor::{Cursor, Declare, Fetch};
 use super::super::execute::{Outcome, Rows, Run};
@@ -74,15 +75,15 @@ impl Session {
         Ok(Rows::of_plan("SELECT", plan, context, own).or_frugally(frugal))
     }
 
-    /// The types of the parameters in a cursor's query.
-    pub(super) async fn declare_parameters(
+    /// The types of a query's parameters.
+    pub(super) async fn query_parameters(
         &mut self,
-        declare: &Declare,
+        query: &ast::Query,
         declared: &[Option<DataType>],
         run: &Run,
     ) -> Result<Vec<DataType>> {
         let planner = self.planner().await?;
-        let (query, declared) = (declare.query.as_ref().clone(), declared.to_vec());
+        let (query, declared) = (query.clone(), declared.to_vec());
         run.plan(async move { parameter_types(&planner.query(query, &declared).await?, &declared) }).await
     }
 

@@ -49,7 +49,7 @@ impl Session {
         }
         let pairs = parameters.iter().zip(&prepared.parameters);
         let values =
-            pairs.map(|(expr, ty)| show::constant(&self.state, expr, ty)).collect::<Result<Vec<_>>>()?;
+            pairs.map(|(expr, ty)| show::constant(self.state(), expr, ty)).collect::<Result<Vec<_>>>()?;
         drop(run);
         self.run(&prepared, &values).await
     }

@@ -1,15 +1,18 @@
 //! What a session plans and runs with: DataFusion's state, kept up to its settings.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use datafusion::execution::context::SessionState;
+use datafusion::execution::context::{SessionContext, SessionState};
 use datafusion::execution::{FunctionRegistry, TaskContext};
 
+use super::super::catalog_types::References;
 use super::super::plan::{Planner, TemporarySight};
+use super::super::semantics::Semantics;
 use super::Session;
 use crate::catalog::transaction::Transaction;
 use crate::error::Result;
+use crate::function;
 
 impl Session {
     /// What the next statement plans with.
@@ -19,7 +22,7 @@ impl Session {
     }
 
     pub(in crate::engine) async fn planner_in(&self, transaction: Arc<Transaction>) -> Result<Planner> {
-        let mut state = self.state.clone();
+        let mut state = self.state().clone();
         state.mark_start_execution();
         let facts = Arc::clone(&self.facts);
         let search_path = self.settings.search_path(&self.user);
@@ -37,8 +40,8 @@ impl Session {
     pub(in crate::engine) fn task_context(&self) -> Arc<TaskContext> {
         Arc::new(TaskContext::new(
             None,
-            self.state.session_id().to_owned(),
-            self.state.config().clone(),
+            self.state().session_id().to_owned(),
+            self.state().config().clone(),
             HashMap::new(),
             HashMap::new(),
             HashMap::new(),
@@ -54,30 +57,66 @@ impl Session {
         if version == self.state_version {
             return Ok(());
         }
-        let options = self.state.config_mut().options_mut();
+        // One that is made later has the settings from its start; but options may be none that there are.
+        if self.state.get().is_some() || !self.settings.engine_options().is_empty() {
+            let mut state = self.state.take().unwrap_or_else(|| self.new_state());
+            self.configure(&mut state)?;
+            self.state = OnceLock::from(state);
+        }
+        self.state_version = version;
+        Ok(())
+    }
+
+    /// Lets the state go while the client is idle: it is most of what a session costs, and is made again
+    /// in less than a millisecond.
+    pub fn park(&mut self) {
+        self.state.take();
+    }
+
+    /// A state of this session's own, with every function that it can call.
+    fn new_state(&self) -> SessionState {
+        let context = SessionContext::new_with_state(self.engine.base.clone());
+        function::register(&context, &self.facts);
+        let mut state = context.state();
+        let references = References::planner(&self.facts);
+        state.register_expr_planner(references).expect("a session state takes every planner");
+        let semantics = Semantics::new(Arc::clone(&self.facts));
+        state.add_analyzer_rule(semantics.rule());
+        state.config_mut().set_extension(semantics);
+        state
+    }
+
+    fn configure(&self, state: &mut SessionState) -> Result<()> {
+        let options = state.config_mut().options_mut();
         let zone = self.settings.text("TimeZone");
         // Without one, DataFusion takes timestamptz for timestamp.
         options.execution.time_zone = Some(zone);
         for (name, value) in self.settings.engine_options() {
             options.set(&name, &value)?;
         }
-        self.state_version = version;
-        self.refresh_functions()
-    }
-
-    /// Makes the functions anew that keep an option, as `now()` keeps the zone.
-    fn refresh_functions(&mut self) -> Result<()> {
-        let options = self.state.config_options();
-        let functions = self.state.scalar_functions().values();
-        let fresh: Vec<_> =
-            functions.filter_map(|function| function.inner().with_updated_config(options)).collect();
-        for function in fresh {
-            self.state.register_udf(Arc::new(function))?;
-        }
-        Ok(())
+        refresh_functions(state)
     }
 
     pub(in crate::engine) fn state(&self) -> &SessionState {
-        &self.state
+        self.state.get_or_init(|| {
+            let mut state = self.new_state();
+            if let Err(error) = self.configure(&mut state) {
+                // They were taken when they were set.
+                tracing::error!(%error, "a session's options are refused");
+            }
+            state
+        })
     }
+}
+
+/// Makes the functions anew that keep an option, as `now()` keeps the zone.
+fn refresh_functions(state: &mut SessionState) -> Result<()> {
+    let options = state.config_options();
+    let functions = state.scalar_functions().values();
+    let fresh: Vec<_> =
+        functions.filter_map(|function| function.inner().with_updated_config(options)).collect();
+    for function in fresh {
+        state.register_udf(Arc::new(function))?;
+    }
+    Ok(())
 }

@@ -1,9 +1,12 @@
 //! Which settings exist.
 
+use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use arrow::array::timezone::Tz;
 
+use super::accepted::ACCEPTED;
 use crate::catalog::history::AsOf;
 use crate::error::{Error, Result};
 use crate::value::output::TimeZone;
@@ -13,14 +16,18 @@ use crate::value::output::TimeZone;
 pub enum Kind {
     Bool,
     Integer(i64, i64),
+    Real,
     /// Milliseconds, or a number with a unit.
     Duration,
     Text,
     /// One of these words.
     Word(&'static [&'static str]),
     TimeZone,
-    /// PostgreSQL's two-part output style, of which ISO is the only one.
+    /// PostgreSQL's style of two parts; what a value leaves out stays as it was.
     DateStyle,
+    Encoding,
+    /// The user of the session, or none: there are no other roles.
+    Role,
     /// A version of the lake or a moment, or none.
     AsOf,
     /// Decided by the daemon.
@@ -63,7 +70,17 @@ const LEVELS: Kind =
     Kind::Word(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"]);
 
 /// All settings that have a name of their own, sorted as PostgreSQL lists them.
-pub static SETTINGS: &[Setting] = &[
+pub static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
+    let mut all: Vec<&Setting> = OWN.iter().chain(ACCEPTED).collect();
+    all.sort_by_key(|setting| setting.name.to_ascii_lowercase());
+    all
+});
+
+static BY_NAME: LazyLock<HashMap<String, &Setting>> =
+    LazyLock::new(|| SETTINGS.iter().map(|setting| (setting.name.to_ascii_lowercase(), *setting)).collect());
+
+/// Those that mean something here.
+static OWN: &[Setting] = &[
     reported(setting(
         "application_name",
         "",
@@ -83,9 +100,9 @@ pub static SETTINGS: &[Setting] = &[
     reported(setting(
         "client_encoding",
         "UTF8",
-        Kind::Word(&["UTF8", "utf8", "UTF-8", "utf-8", "unicode", "UNICODE"]),
+        Kind::Encoding,
         FORMAT,
-        "Encoding of the client; always UTF8.",
+        "Encoding of the client: UTF8, or SQL_ASCII, which is taken for it.",
     )),
     setting("client_min_messages", "notice", LEVELS, CLIENT, "Levels of messages sent to the client."),
     reported(setting(
@@ -93,7 +110,7 @@ pub static SETTINGS: &[Setting] = &[
         "ISO, MDY",
         Kind::DateStyle,
         FORMAT,
-        "Output format of dates; always ISO.",
+        "Layout of dates, and the order of their fields.",
     )),
     setting("default_table_access_method", "iceberg", Kind::Fixed, PRESET, "How new tables are stored."),
     setting("default_transaction_deferrable", "off", Kind::Bool, CLIENT, "Accepted; a snapshot never waits."),
@@ -166,6 +183,7 @@ pub static SETTINGS: &[Setting] = &[
         "Length of identifiers that tools should keep to.",
     ),
     setting("max_index_keys", "32", Kind::Fixed, PRESET, "There are no indexes."),
+    setting("role", "none", Kind::Role, CLIENT, "The user of the session, or none."),
     setting("row_security", "on", Kind::Bool, CLIENT, "Accepted."),
     setting(
         "search_path",
@@ -183,7 +201,7 @@ pub static SETTINGS: &[Setting] = &[
         "Version of PostgreSQL that drivers may rely on.",
     )),
     setting("server_version_num", "150000", Kind::Fixed, PRESET, "The same as a number."),
-    reported(setting("session_authorization", "", Kind::Fixed, PRESET, "The user of the session.")),
+    reported(setting("session_authorization", "", Kind::Role, PRESET, "The user of the session.")),
     setting("ssl", "off", Kind::Fixed, PRESET, "Whether TLS is on."),
     reported(setting("standard_conforming_strings", "on", Kind::Word(&["on"]), COMPATIBLE, "Always on.")),
     setting("statement_timeout", "0", Kind::Duration, CLIENT, "How long a statement may take."),
@@ -216,7 +234,7 @@ pub static SETTINGS: &[Setting] = &[
 
 /// Finds a setting by its name, in any case.
 pub fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name))
+    BY_NAME.get(&name.to_ascii_lowercase()).copied()
 }
 
 impl Setting {
@@ -228,8 +246,10 @@ impl Setting {
         match self.kind {
             Kind::Bool => "bool",
             Kind::Integer(..) | Kind::Duration => "integer",
+            Kind::Real => "real",
             Kind::Word(_) => "enum",
             Kind::Text | Kind::TimeZone | Kind::DateStyle | Kind::AsOf | Kind::Fixed => "string",
+            Kind::Encoding | Kind::Role => "string",
         }
     }
 
@@ -245,11 +265,11 @@ impl Setting {
         (self.kind == Kind::Duration).then_some("ms")
     }
 
-    /// Returns `value` in the spelling that SHOW prints.
+    /// Returns `value` in the spelling that SHOW prints, for a setting whose value is `current`.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`], or [`Error::FixedSetting`].
-    pub fn checked(&self, value: &str) -> Result<String> {
+    /// [`Error::InvalidParameter`], [`Error::FixedSetting`], [`Error::Unsupported`] for an encoding.
+    pub fn checked(&self, value: &str, current: &str) -> Result<String> {
         let value = value.trim();
         let bad =
             || Error::InvalidParameter(format!("invalid value for parameter \"{}\": \"{value}\"", self.name));
@@ -263,14 +283,17 @@ impl Setting {
                 number.map(|number| number.to_string()).ok_or_else(bad)
             }
             Kind::Duration => milliseconds(value).map(written).ok_or_else(bad),
-            Kind::Word(words) if self.name == "client_encoding" => {
-                words.contains(&value).then(|| "UTF8".to_owned()).ok_or_else(bad)
+            Kind::Real => {
+                let is_number = value.parse::<f64>().is_ok_and(f64::is_finite);
+                is_number.then(|| value.to_owned()).ok_or_else(bad)
             }
+            Kind::Encoding => encoding(value).ok_or_else(bad)?.map(str::to_owned),
+            Kind::Role => Ok(value.to_owned()),
             Kind::Word(words) => {
                 let word = words.iter().find(|word| word.eq_ignore_ascii_case(value));
                 word.map(|word| (*word).to_owned()).ok_or_else(bad)
             }
-            Kind::DateStyle => date_style(value).ok_or_else(bad),
+            Kind::DateStyle => date_style(value, current).ok_or_else(bad),
             Kind::TimeZone => time_zone(value).ok_or_else(bad),
             Kind::AsOf if value.is_empty() => Ok(String::new()),
             Kind::AsOf => AsOf::parse(value, &TimeZone::utc()).map(|_| value.to_owned()).map_err(|_| bad()),
@@ -311,18 +334,52 @@ fn written(milliseconds: u64) -> String {
     }
 }
 
-fn date_style(value: &str) -> Option<String> {
-    let mut order = "MDY";
+/// Reads a layout, an order or both; none for words that there are not or that contradict each other.
+fn date_style(value: &str, current: &str) -> Option<String> {
+    let (mut layout, mut order) = (None, None);
     for word in value.split(',').map(|word| word.trim().to_uppercase()) {
-        match word.as_str() {
-            "ISO" | "" => {}
-            "MDY" | "US" | "NONEURO" => order = "MDY",
-            "DMY" | "EURO" => order = "DMY",
-            "YMD" => order = "YMD",
+        let (slot, word) = match word.as_str() {
+            "ISO" => (&mut layout, "ISO"),
+            "SQL" => (&mut layout, "SQL"),
+            "GERMAN" => (&mut layout, "German"),
+            word if word.starts_with("POSTGRES") => (&mut layout, "Postgres"),
+            "YMD" => (&mut order, "YMD"),
+            "US" | "MDY" => (&mut order, "MDY"),
+            word if word.starts_with("NONEURO") => (&mut order, "MDY"),
+            "DMY" => (&mut order, "DMY"),
+            word if word.starts_with("EURO") => (&mut order, "DMY"),
+            "DEFAULT" => {
+                layout.get_or_insert("ISO");
+                order.get_or_insert("MDY");
+                continue;
+            }
             _ => return None,
+        };
+        if slot.replace(word).is_some_and(|before| before != word) {
+            return None;
         }
     }
-    Some(format!("ISO, {order}"))
+    let (layout_now, order_now) = current.split_once(", ").unwrap_or(("ISO", "MDY"));
+    let order = order.or((layout == Some("German")).then_some("DMY"));
+    Some(format!("{}, {}", layout.unwrap_or(layout_now), order.unwrap_or(order_now)))
+}
+
+/// The name of an encoding that the server speaks; none for what is no encoding.
+fn encoding(value: &str) -> Option<Result<&'static str>> {
+    const OTHERS: [&str; 12] = [
+        "LATIN", "WIN", "KOI8", "ISO8859", "EUC", "SJIS", "SHIFTJIS", "BIG5", "GBK", "GB18030", "UHC",
+        "JOHAB",
+    ];
+    let letters = value.chars().filter(char::is_ascii_alphanumeric);
+    let name: String = letters.map(|letter| letter.to_ascii_uppercase()).collect();
+    match name.as_str() {
+        "UTF8" | "UNICODE" => Some(Ok("UTF8")),
+        "SQLASCII" => Some(Ok("SQL_ASCII")),
+        other if OTHERS.iter().any(|prefix| other.starts_with(prefix)) => {
+            Some(Err(Error::Unsupported(format!("conversion between {other} and UTF8 is not supported"))))
+        }
+        _ => None,
+    }
 }
 
 fn time_zone(value: &str) -> Option<String> {

@@ -15,7 +15,7 @@ use super::{UUID_IN, encode_options, of_micros};
 use crate::error::Error;
 use crate::function::SessionFacts;
 use crate::value::input;
-use crate::value::output::TimeZone;
+use crate::value::output::EncodeOptions;
 
 /// The metadata by which a field says that its sixteen bytes are a uuid.
 const EXTENSION: (&str, &str) = ("ARROW:extension:name", "arrow.uuid");
@@ -100,14 +100,14 @@ impl ScalarUDFImpl for Input {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let zone = match &self.facts {
-            Some(facts) => encode_options(facts)?.time_zone,
-            None => TimeZone::utc(),
+        let style = match &self.facts {
+            Some(facts) => encode_options(facts)?,
+            None => EncodeOptions::default(),
         };
         match &args.args[0] {
-            ColumnarValue::Array(array) => Ok(ColumnarValue::Array(self.read(array, &zone)?)),
+            ColumnarValue::Array(array) => Ok(ColumnarValue::Array(self.read(array, &style)?)),
             ColumnarValue::Scalar(scalar) => {
-                let value = self.read(&scalar.to_array()?, &zone)?;
+                let value = self.read(&scalar.to_array()?, &style)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&value, 0)?))
             }
         }
@@ -115,7 +115,8 @@ impl ScalarUDFImpl for Input {
 }
 
 impl Input {
-    fn read(&self, array: &ArrayRef, zone: &TimeZone) -> Result<ArrayRef> {
+    fn read(&self, array: &ArrayRef, style: &EncodeOptions) -> Result<ArrayRef> {
+        let (zone, order) = (&style.time_zone, style.date_style.order);
         let to = self.to.data_type();
         // What is a uuid already stays one; bytes, likewise.
         if array.data_type() == to {
@@ -124,14 +125,16 @@ impl Input {
         let texts = cast(array, &DataType::Utf8)?;
         let texts = texts.as_string::<i32>();
         Ok(match to {
-            DataType::Date32 => Arc::new(primitive::<Date32Type>(texts, input::date)?),
+            DataType::Date32 => Arc::new(primitive::<Date32Type>(texts, |text| input::date(text, order))?),
             DataType::Time64(TimeUnit::Nanosecond) => {
                 Arc::new(primitive::<Time64NanosecondType>(texts, |text| Ok(input::time(text)? * 1_000))?)
             }
             DataType::Time64(_) => Arc::new(primitive::<Time64MicrosecondType>(texts, input::time)?),
-            DataType::Timestamp(unit, None) => timestamps(texts, *unit, None, input::timestamp)?,
+            DataType::Timestamp(unit, None) => {
+                timestamps(texts, *unit, None, |text| input::timestamp(text, order))?
+            }
             DataType::Timestamp(unit, named) => {
-                timestamps(texts, *unit, named.clone(), |text| input::timestamptz(text, zone))?
+                timestamps(texts, *unit, named.clone(), |text| input::timestamptz(text, zone, order))?
             }
             DataType::Interval(_) => Arc::new(primitive::<IntervalMonthDayNanoType>(texts, input::interval)?),
             DataType::Binary => Arc::new(bytes(texts)?),

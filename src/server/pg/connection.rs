@@ -37,6 +37,9 @@ use crate::runtime::queries::{Cancel, Stop};
 use crate::telemetry::Metrics;
 use crate::value::output::EncodeOptions;
 
+/// How long a client is idle before what its session can make again is let go.
+const PARK_AFTER: Duration = Duration::from_secs(2);
+
 /// One client that is logged in.
 pub(super) struct Connection {
     pub stream: PgStream,
@@ -61,7 +64,7 @@ pub async fn serve(client: Authenticated, engine: Arc<Engine>, shutdown: Cancell
         settings: parameters.into_iter().collect(),
     };
     let opened = match Session::open(Arc::clone(&engine), options) {
-        Ok(session) => session.ensure_branch().await.map(|()| session),
+        Ok(session) => Box::pin(session.ensure_branch()).await.map(|()| session),
         Err(refused) => Err(refused),
     };
     match opened {
@@ -93,39 +96,18 @@ impl Connection {
         if self.greet(key).await.is_err() {
             return;
         }
-        let (end, arrived) = (self.session.end(), self.session.arrived());
         loop {
-            let idle = self.session.idle_limit();
-            let message = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => {
-                    self.stream.refuse(&Error::Shutdown).await;
-                    return;
-                }
-                ended = idle_too_long(idle) => {
-                    self.stream.refuse(&ended).await;
-                    return;
-                }
-                () = end.cancelled() => {
-                    self.stream.refuse(&Error::Terminated).await;
-                    return;
-                }
-                message = self.stream.next() => message,
-                () = arrived.notified() => {
-                    match self.deliver().await {
-                        Ok(()) => continue,
-                        Err(_) => return,
-                    }
-                }
-            };
-            let going_on = match message {
+            let going_on = match self.hear(shutdown).await {
                 Ok(None) | Ok(Some(Frontend::Terminate(_))) => return,
-                Ok(Some(message)) => self.answer(message, key).await,
-                Err(bad) if self.stream.in_sync() => self.reject(&bad).await,
+                // On the heap: an idle connection has no room for what runs a statement.
+                Ok(Some(message)) => Box::pin(self.answer(message, key)).await,
+                Err(ended) if ends_session(&ended) => Err(ended),
+                // Before all others: nothing can be read or told any more, also where no message is broken.
                 Err(Error::ConnectionLost(reason)) => {
                     debug!(%reason, "connection lost");
                     return;
                 }
+                Err(bad) if self.stream.in_sync() => self.reject(&bad).await,
                 Err(bad) => {
                     self.stream.refuse(&bad).await;
                     return;
@@ -133,13 +115,41 @@ impl Connection {
             };
             match going_on {
                 Ok(()) => {}
-                Err(ended @ (Error::TransactionTimeout | Error::Terminated)) => {
+                Err(ended) if ends_session(&ended) => {
                     self.stream.refuse(&ended).await;
                     return;
                 }
                 Err(lost) => {
                     debug!(%lost, "connection ended");
                     return;
+                }
+            }
+        }
+    }
+
+    /// Waits for the client's next message; meanwhile tells it of notifications.
+    ///
+    /// # Errors
+    /// As [`PgStream::next`], and whatever ends a session that waits.
+    async fn hear(&mut self, shutdown: &CancellationToken) -> Result<Option<Frontend>> {
+        let (end, arrived) = (self.session.end(), self.session.arrived());
+        let mut idle = std::pin::pin!(idle_too_long(self.session.idle_limit()));
+        let mut parked = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Err(Error::Shutdown),
+                () = end.cancelled() => return Err(Error::Terminated),
+                ended = &mut idle => return Err(ended),
+                message = self.stream.next() => return message,
+                () = arrived.notified() => {
+                    self.send_notifications()?;
+                    self.stream.flush().await?;
+                }
+                () = tokio::time::sleep(PARK_AFTER), if !parked => {
+                    parked = true;
+                    self.session.park();
+                    self.stream.park();
                 }
             }
         }
@@ -341,11 +351,6 @@ impl Connection {
     }
 
     /// Sends the notifications that have arrived.
-    async fn deliver(&mut self) -> Result<()> {
-        self.send_notifications()?;
-        self.stream.flush().await
-    }
-
     fn send_notifications(&mut self) -> Result<()> {
         for Notification { process_id, channel, payload } in self.session.take_notifications() {
             let response = NotificationResponse::new(process_id, channel.to_string(), payload.to_string());
@@ -367,6 +372,18 @@ impl Connection {
         self.stream.send(Backend::ReadyForQuery(ReadyForQuery::new(status)))?;
         self.stream.flush().await
     }
+}
+
+/// Whether an error is the session's end, of which its client is told.
+fn ends_session(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Shutdown
+            | Error::Terminated
+            | Error::IdleSession
+            | Error::IdleInTransaction
+            | Error::TransactionTimeout
+    )
 }
 
 /// Resolves when a client has left its session alone for too long, with what it is told.

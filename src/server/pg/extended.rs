@@ -24,7 +24,7 @@ use crate::engine::statement::{Parsed, Statement};
 use crate::error::{Error, Result};
 use crate::value::input::decode_parameter;
 use crate::value::output::TimeZone;
-use crate::value::types::{Format, arrow_type, pg_type_of};
+use crate::value::types::{Format, arrow_type, oid, pg_type_of};
 
 /// What Describe and Close name: a prepared statement.
 const STATEMENT: u8 = b'S';
@@ -250,19 +250,20 @@ fn is_nothing(parsed: &Parsed) -> bool {
     parsed.text.is_empty()
 }
 
-fn declared_type(oid: u32) -> Result<Option<DataType>> {
-    const UNKNOWN: u32 = 705;
-    if oid == 0 || oid == UNKNOWN {
+fn declared_type(declared: u32) -> Result<Option<DataType>> {
+    if matches!(declared, 0 | oid::UNKNOWN) {
         return Ok(None);
     }
-    let found = arrow_type(oid, -1);
-    found.map(Some).ok_or_else(|| Error::Unsupported(format!("parameters of type {oid} are not supported")))
+    let unsupported = || Error::Unsupported(format!("parameters of type {declared} are not supported"));
+    arrow_type(declared, -1).map(Some).ok_or_else(unsupported)
 }
 
 /// The types that ParameterDescription shows: the client's own choice, or ours.
 fn parameter_oids(prepared: &Prepared) -> Vec<u32> {
-    let oid = |(index, ty): (usize, &DataType)| match prepared.declared_oids.get(index) {
-        Some(oid) if *oid != 0 => *oid,
+    let oid = |(index, ty): (usize, &DataType)| match (prepared.declared_oids.get(index), ty) {
+        (Some(oid), _) if !matches!(*oid, 0 | oid::UNKNOWN) => *oid,
+        // The type alone does not tell uuids from bytes of that length, which are no column's type.
+        (_, DataType::FixedSizeBinary(16)) => oid::UUID,
         _ => pg_type_of(ty).oid,
     };
     prepared.parameters.iter().enumerate().map(oid).collect()

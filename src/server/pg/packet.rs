@@ -65,7 +65,7 @@ pub(super) async fn read(transport: &mut Transport) -> Result<Option<Packet>> {
     decode(body.get_u32(), body).map(Some)
 }
 
-fn decode(code: u32, body: Bytes) -> Result<Packet> {
+pub(super) fn decode(code: u32, body: Bytes) -> Result<Packet> {
     match (code, body.len()) {
         (TLS_REQUEST, 0) => Ok(Packet::TlsRequest),
         (GSS_REQUEST, 0) => Ok(Packet::GssRequest),

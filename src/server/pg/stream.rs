@@ -157,6 +157,9 @@ impl PgStream {
                 self.last_kind = kind;
                 return decode::message(kind, body).map(Some);
             }
+            if self.input.is_empty() {
+                self.transport.readable().await.map_err(lost)?;
+            }
             self.input.reserve(READ_BYTES);
             if self.transport.read_buf(&mut self.input).await.map_err(lost)? == 0 {
                 return match self.input.is_empty() {
@@ -164,6 +167,16 @@ impl PgStream {
                     false => Err(Error::ConnectionLost("it ends in the middle of a message".to_owned())),
                 };
             }
+        }
+    }
+
+    /// Gives back the room for messages, while the client is idle.
+    pub fn park(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if self.out.is_empty() {
+            self.out = BytesMut::new();
         }
     }
 
@@ -338,6 +351,15 @@ impl Transport {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Waits until there may be something to read, without room for it.
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.readable().await,
+            // It may hold what was decrypted already.
+            Self::Tls(_) => Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Several of these got into servers that use pgwire's own connection loop.
 
 mod client;
+mod random;
 mod server;
 
 use std::sync::Arc;

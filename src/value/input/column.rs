@@ -13,8 +13,8 @@ use datafusion::common::ScalarValue;
 use super::number::Number;
 use super::{Value, binary, text, utf8};
 use crate::error::{Error, Result};
-use crate::value::output::TimeZone;
 use crate::value::output::datetime::{Civil, from_binary_days, from_binary_micros};
+use crate::value::output::{DateOrder, TimeZone};
 use crate::value::types::{self, oid};
 
 /// Digits that a decimal of 128 bits holds.
@@ -26,6 +26,7 @@ pub(crate) struct ColumnReader {
     data_type: DataType,
     oid: u32,
     time_zone: TimeZone,
+    order: DateOrder,
     values: Values,
 }
 
@@ -47,8 +48,9 @@ enum Values {
 }
 
 impl ColumnReader {
-    /// Reads values for a column of `field`'s type; timestamps without a zone are in `time_zone`.
-    pub fn new(field: &Field, time_zone: TimeZone) -> Self {
+    /// Reads values for a column of `field`'s type; timestamps without a zone are in
+    /// `time_zone`, and dates whose order is not plain in `order`.
+    pub fn new(field: &Field, time_zone: TimeZone, order: DateOrder) -> Self {
         let data_type = field.data_type().clone();
         let oid = match data_type {
             DataType::FixedSizeBinary(16) => oid::UUID,
@@ -72,7 +74,7 @@ impl ColumnReader {
             }
             _ => Values::Other(bare(&data_type), Vec::new()),
         };
-        Self { data_type, oid, time_zone, values }
+        Self { data_type, oid, time_zone, order, values }
     }
 
     pub fn push_null(&mut self) -> Result<()> {
@@ -110,11 +112,11 @@ impl ColumnReader {
             Values::Decimal(builder) => builder.append_value(decimal_of(value, &self.data_type)?),
             Values::Date(builder) => builder.append_value(match iso_date(value.as_bytes()) {
                 Some(days) => days,
-                None => super::date(value)?,
+                None => super::date(value, self.order)?,
             }),
             Values::Timestamp(builder) => builder.append_value(match self.data_type {
-                DataType::Timestamp(_, None) => super::timestamp(value)?,
-                _ => super::timestamptz(value, &self.time_zone)?,
+                DataType::Timestamp(_, None) => super::timestamp(value, self.order)?,
+                _ => super::timestamptz(value, &self.time_zone, self.order)?,
             }),
             Values::Text(builder) => {
                 if matches!(self.oid, oid::JSON | oid::JSONB) {
@@ -292,7 +294,8 @@ mod tests {
     use super::*;
 
     fn read(data_type: DataType, texts: &[Option<&str>]) -> Result<Vec<Option<String>>> {
-        let mut reader = ColumnReader::new(&Field::new("c", data_type, true), TimeZone::utc());
+        let mut reader =
+            ColumnReader::new(&Field::new("c", data_type, true), TimeZone::utc(), DateOrder::Mdy);
         for text in texts {
             match text {
                 Some(text) => reader.push_text(text)?,
@@ -348,7 +351,8 @@ mod tests {
 
     #[test]
     fn binary_values_have_their_length() {
-        let mut reader = ColumnReader::new(&Field::new("c", DataType::Int64, true), TimeZone::utc());
+        let mut reader =
+            ColumnReader::new(&Field::new("c", DataType::Int64, true), TimeZone::utc(), DateOrder::Mdy);
         reader.push_binary(&(-5_i64).to_be_bytes()).unwrap();
         assert_eq!(reader.push_binary(&5_i32.to_be_bytes()).unwrap_err().sqlstate(), "22P03");
         assert_eq!(reader.finish().unwrap().as_primitive::<Int64Type>().values(), &[-5]);

@@ -2,12 +2,12 @@
 //!
 //! `2013-01-02`, `20130102`, `0044-03-15 BC`, `2013-01-02T03:04:05.678+01`, `03:04 PM`,
 //! `2013-01-02 03:04:05 Europe/Berlin`, `infinity`, `epoch`. Dates whose order depends on `DateStyle`
-//! are refused rather than guessed.
+//! are refused rather than guessed where no order is known: `01/02/2013` is read in one only.
 
 use crate::error::{Error, Result};
-use crate::value::output::TimeZone;
 use crate::value::output::datetime::{Civil, DAY_MICROS, out_of_range};
 use crate::value::output::zone::parse_offset;
+use crate::value::output::{DateOrder, TimeZone};
 
 /// The first and the last year that PostgreSQL's timestamps reach.
 const YEARS: std::ops::RangeInclusive<i64> = -4712..=294_276;
@@ -15,7 +15,7 @@ const YEARS: std::ops::RangeInclusive<i64> = -4712..=294_276;
 const DATE_YEAR_MAX: i64 = 5_874_897;
 
 /// Reads a date as days since 1970; a time behind it is read and dropped.
-pub(super) fn date(text: &str) -> Result<i32> {
+pub(super) fn date(text: &str, order: Option<DateOrder>) -> Result<i32> {
     if let Some(special) = special(text) {
         return Ok(match special {
             Special::Epoch => 0,
@@ -23,7 +23,7 @@ pub(super) fn date(text: &str) -> Result<i32> {
             Special::MinusInfinity => i32::MIN,
         });
     }
-    let moment = Moment::parse(text, "date")?;
+    let moment = Moment::parse(text, "date", order)?;
     if moment.civil.year < *YEARS.start() || moment.civil.year > DATE_YEAR_MAX {
         return Err(Error::DatetimeOverflow(format!("date out of range: \"{text}\"")));
     }
@@ -42,19 +42,19 @@ pub(super) fn time(text: &str) -> Result<i64> {
 }
 
 /// Reads a timestamp as microseconds since 1970; a zone behind it is read and dropped.
-pub(super) fn timestamp(text: &str) -> Result<i64> {
+pub(super) fn timestamp(text: &str, order: Option<DateOrder>) -> Result<i64> {
     if let Some(special) = special(text) {
         return Ok(special.micros());
     }
-    Moment::parse(text, "timestamp")?.local_micros(text)
+    Moment::parse(text, "timestamp", order)?.local_micros(text)
 }
 
 /// Reads a timestamp as microseconds since 1970 in UTC; without a zone, it is in `time_zone`.
-pub(super) fn timestamptz(text: &str, time_zone: &TimeZone) -> Result<i64> {
+pub(super) fn timestamptz(text: &str, time_zone: &TimeZone, order: Option<DateOrder>) -> Result<i64> {
     if let Some(special) = special(text) {
         return Ok(special.micros());
     }
-    let moment = Moment::parse(text, "timestamp with time zone")?;
+    let moment = Moment::parse(text, "timestamp with time zone", order)?;
     to_utc(moment.local_micros(text)?, &moment.zone.unwrap_or(*time_zone))
 }
 
@@ -113,14 +113,14 @@ struct Moment {
 }
 
 impl Moment {
-    fn parse(text: &str, type_name: &str) -> Result<Self> {
+    fn parse(text: &str, type_name: &str, order: Option<DateOrder>) -> Result<Self> {
         let trimmed = text.trim();
         let (body, before_christ) = match strip_era(trimmed) {
             Some(body) => (body, true),
             None => (trimmed, false),
         };
         let end = body.find(['T', 't', ' ']).unwrap_or(body.len());
-        let civil = day_of(&body[..end], before_christ).ok_or_else(|| invalid(type_name, text))?;
+        let civil = day_of(&body[..end], before_christ, order).ok_or_else(|| invalid(type_name, text))?;
         check_day(civil, text)?;
         let rest = body[end..].trim_start_matches(['T', 't', ' ']);
         let has_clock =
@@ -143,18 +143,25 @@ fn strip_era(text: &str) -> Option<&str> {
     era.eq_ignore_ascii_case("BC").then(|| body.trim_end())
 }
 
-/// Reads `2013-01-02`, `2013/01/02` or `20130102`.
-fn day_of(text: &str, before_christ: bool) -> Option<Civil> {
-    let parts: Vec<&str> = text.split(['-', '/']).collect();
-    let (year, month, day) = match parts[..] {
-        [year, month, day] if year.len() >= 3 => (year, month, day),
-        [compact] if compact.len() == 8 => (compact.get(..4)?, compact.get(4..6)?, compact.get(6..)?),
+/// Reads `2013-01-02`, `2013/01/02`, `20130102`, or, where an order is known, `01/02/2013`.
+fn day_of(text: &str, before_christ: bool, order: Option<DateOrder>) -> Option<Civil> {
+    let parts: Vec<&str> = text.split(['-', '/', '.']).collect();
+    let (year, month, day) = match (&parts[..], order) {
+        (&[year, month, day], _) if year.len() >= 3 => (year, month, day),
+        (&[month, day, year], Some(DateOrder::Mdy)) => (year, month, day),
+        (&[day, month, year], Some(DateOrder::Dmy)) => (year, month, day),
+        (&[year, month, day], Some(DateOrder::Ymd)) => (year, month, day),
+        (&[compact], _) if compact.len() == 8 => (compact.get(..4)?, compact.get(4..6)?, compact.get(6..)?),
         _ => return None,
     };
+    let digits = year.len();
     let year: i64 = number(year, 7)?.into();
-    if year == 0 {
-        return None;
-    }
+    let year = match digits {
+        // Two digits are of the years from 1970 to 2069.
+        1 | 2 if !before_christ => year + if year < 70 { 2000 } else { 1900 },
+        _ if year == 0 => return None,
+        _ => year,
+    };
     let year = if before_christ { 1 - year } else { year };
     Some(Civil { year, month: number(month, 2)?, day: number(day, 2)? })
 }
@@ -261,11 +268,11 @@ mod tests {
         for text in
             ["2013-01-01", "20130101", "2013/1/1", " 2013-01-01 ", "2013-01-01 +01", "2013-01-01T23:00Z"]
         {
-            assert_eq!(date(text).unwrap(), 15_706, "{text}");
+            assert_eq!(date(text, None).unwrap(), 15_706, "{text}");
         }
-        assert_eq!(date("0001-12-31 BC").unwrap(), -719_163);
-        assert_eq!(date("infinity").unwrap(), i32::MAX);
-        assert_eq!(date("12345-01-01").unwrap(), 3_789_391);
+        assert_eq!(date("0001-12-31 BC", None).unwrap(), -719_163);
+        assert_eq!(date("infinity", None).unwrap(), i32::MAX);
+        assert_eq!(date("12345-01-01", None).unwrap(), 3_789_391);
         for (text, state) in [
             ("01/02/2013", "22007"),
             ("yesterday", "22007"),
@@ -275,8 +282,25 @@ mod tests {
             ("0000-01-01", "22007"),
             ("5874898-01-01", "22008"),
         ] {
-            assert_eq!(date(text).unwrap_err().sqlstate(), state, "{text}");
+            assert_eq!(date(text, None).unwrap_err().sqlstate(), state, "{text}");
         }
+    }
+
+    #[test]
+    fn an_order_says_which_field_is_which() {
+        let days = |text: &str, order| date(text, Some(order)).map_err(|error| error.sqlstate());
+        for (text, order) in [
+            ("02/01/2013", DateOrder::Dmy),
+            ("2.1.13", DateOrder::Dmy),
+            ("01-02-2013", DateOrder::Mdy),
+            ("13/1/2", DateOrder::Ymd),
+            ("2013-01-02", DateOrder::Dmy),
+        ] {
+            assert_eq!(days(text, order), Ok(15_707), "{text}");
+        }
+        assert_eq!(days("01/02/70", DateOrder::Mdy), Ok(1));
+        assert_eq!(days("13/02/2013", DateOrder::Mdy), Err("22008"));
+        assert_eq!(days("13/02", DateOrder::Mdy), Err("22007"));
     }
 
     #[test]
@@ -308,15 +332,15 @@ mod tests {
             "2013-01-01 00:00 America/New_York",
             "2013-01-01 05:00",
         ] {
-            assert_eq!(timestamptz(text, &utc).unwrap(), FIVE, "{text}");
+            assert_eq!(timestamptz(text, &utc, None).unwrap(), FIVE, "{text}");
         }
         let berlin: TimeZone = "Europe/Berlin".parse().unwrap();
-        assert_eq!(timestamptz("2013-01-01 06:00", &berlin).unwrap(), FIVE);
-        assert_eq!(timestamp("2013-01-01 05:00:00+09").unwrap(), FIVE, "a timestamp has no zone");
-        assert_eq!(timestamp("1969-12-31 23:59:59.999999").unwrap(), -1);
-        assert_eq!(timestamp("-infinity").unwrap(), i64::MIN);
-        assert_eq!(timestamptz("2013-01-01 05:00 Mars/Base", &utc).unwrap_err().sqlstate(), "22023");
-        assert_eq!(timestamp("300000-01-01").unwrap_err().sqlstate(), "22008");
+        assert_eq!(timestamptz("2013-01-01 06:00", &berlin, None).unwrap(), FIVE);
+        assert_eq!(timestamp("2013-01-01 05:00:00+09", None).unwrap(), FIVE, "a timestamp has no zone");
+        assert_eq!(timestamp("1969-12-31 23:59:59.999999", None).unwrap(), -1);
+        assert_eq!(timestamp("-infinity", None).unwrap(), i64::MIN);
+        assert_eq!(timestamptz("2013-01-01 05:00 Mars/Base", &utc, None).unwrap_err().sqlstate(), "22023");
+        assert_eq!(timestamp("300000-01-01", None).unwrap_err().sqlstate(), "22008");
         assert_eq!(to_local(FIVE, &berlin), FIVE + 3600 * SECOND);
     }
 }

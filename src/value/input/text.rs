@@ -24,11 +24,11 @@ pub(super) fn decode(text: &str, oid: u32, time_zone: &TimeZone) -> Result<Value
             return Number::parse(text.trim()).map(Value::Number).ok_or_else(|| invalid_syntax(oid, text));
         }
         oid::BYTEA => ScalarValue::Binary(Some(bytea(text)?)),
-        oid::DATE => ScalarValue::Date32(Some(datetime::date(text)?)),
+        oid::DATE => ScalarValue::Date32(Some(datetime::date(text, None)?)),
         oid::TIME => ScalarValue::Time64Microsecond(Some(datetime::time(text)?)),
-        oid::TIMESTAMP => ScalarValue::TimestampMicrosecond(Some(datetime::timestamp(text)?), None),
+        oid::TIMESTAMP => ScalarValue::TimestampMicrosecond(Some(datetime::timestamp(text, None)?), None),
         oid::TIMESTAMPTZ => {
-            let micros = datetime::timestamptz(text, time_zone)?;
+            let micros = datetime::timestamptz(text, time_zone, None)?;
             ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))
         }
         oid::INTERVAL => ScalarValue::IntervalMonthDayNano(Some(months_days_nanos(interval::parse(text)?)?)),
