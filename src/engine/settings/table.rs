@@ -264,7 +264,12 @@ impl Setting {
             }
             Kind::Duration => milliseconds(value).map(written).ok_or_else(bad),
             Kind::Word(words) if self.name == "client_encoding" => {
-                words.contains(&value).then(|| "UTF8".to_owned()).ok_or_else(bad)
+                // As in PostgreSQL, letters and digits alone count: `'utf-8'` is what asyncpg sends.
+                let letters = |text: &str| -> String {
+                    text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+                };
+                let known = words.iter().any(|word| letters(word) == letters(value));
+                known.then(|| "UTF8".to_owned()).ok_or_else(bad)
             }
             Kind::Word(words) => {
                 let word = words.iter().find(|word| word.eq_ignore_ascii_case(value));
