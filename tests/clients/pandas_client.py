@@ -47,7 +47,7 @@ def main():
         try:
             pandas.read_sql(sqlalchemy.text(LONG), connection)
             raise AssertionError("the query was not cancelled")
-        except sqlalchemy.exc.OperationalError:
+        except pandas.errors.DatabaseError:
             pass
     done("cancel")
 
