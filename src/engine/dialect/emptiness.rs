@@ -142,14 +142,17 @@ pub(super) fn never(condition: &Expr, scope: &Scope) -> bool {
         || is_of_domain(condition, scope)
 }
 
-/// There are base types and pseudo-types: `typtype` is neither that of domains nor of composite types.
+/// There are base types and pseudo-types, but neither domains nor composite types; and no foreign keys.
 fn is_of_other_kind(condition: &Expr, scope: &Scope) -> bool {
     let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = inner(condition) else { return false };
     let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(kind), .. }) = inner(right) else {
         return false;
     };
-    !matches!(kind.as_str(), "b" | "p")
-        && column(left).is_some_and(|(table, name)| name == "typtype" && scope.is(&table, "pg_type"))
+    column(left).is_some_and(|(table, name)| match name.as_str() {
+        "typtype" => !matches!(kind.as_str(), "b" | "p") && scope.is(&table, "pg_type"),
+        "contype" => kind == "f" && scope.is(&table, "pg_constraint"),
+        _ => false,
+    })
 }
 
 /// There are no privileges on columns.

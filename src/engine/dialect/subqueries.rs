@@ -25,6 +25,11 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
         {
             *expr = cast(null(), DataType::Boolean);
         }
+        Expr::Function(function)
+            if unreached && parts(&function.name).last().is_some_and(|name| name == "unnest") =>
+        {
+            *expr = null();
+        }
         // A branch that is never taken may hold what cannot be planned.
         Expr::Case { operand: None, conditions, else_result, .. } => {
             let Some(scope) = scopes.last() else { return };

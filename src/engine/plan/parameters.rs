@@ -33,13 +33,23 @@ struct Casts<'a> {
     types: Vec<Option<DataType>>,
 }
 
+impl Casts<'_> {
+    /// The type of a cast's value; names of relations and their like come as texts.
+    fn arrow_type(&self, data_type: &ast::DataType) -> Result<DataType> {
+        match types::by_name(&data_type.to_string().to_ascii_lowercase()) {
+            Some(oid) if types::is_reg(oid) => Ok(DataType::Utf8),
+            _ => arrow_type(self.state, &planned(data_type)),
+        }
+    }
+}
+
 impl Visitor for Casts<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
         if let ast::Expr::Cast { expr: inner, data_type, .. } = expr
             && let Some(number) = placeholder(inner)
-            && let Ok(ty) = arrow_type(self.state, &planned(data_type))
+            && let Ok(ty) = self.arrow_type(data_type)
         {
             self.types.resize(self.types.len().max(number), None);
             self.types[number - 1].get_or_insert(ty);
@@ -59,7 +69,8 @@ pub fn cast_oids(query: &ast::Query) -> Vec<u32> {
         fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
             if let ast::Expr::Cast { expr: inner, data_type, .. } = expr
                 && let Some(number) = placeholder(inner)
-                && let Some(oid) = types::by_name(data_type.to_string().to_ascii_lowercase().as_str())
+                && let Some(oid) = types::by_name(&data_type.to_string().to_ascii_lowercase())
+                && !types::is_reg(oid)
             {
                 self.0.resize(self.0.len().max(number), 0);
                 self.0[number - 1] = oid;
