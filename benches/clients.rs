@@ -3,10 +3,11 @@
 //!     cargo bench --bench clients                    all parts
 //!     cargo bench --bench clients -- select1 cold    two of them
 //!
-//! Parts: `select1` (latency of a prepared statement, 1 and 16 connections), `lookup` (one row by its key, of
-//! a table of 1.5 million), `encode` (server CPU of sending all of lineitem, as text and binary), `cold`
-//! (start to the first row), `idle` (memory, also of a thousand connections) and `slow` (memory while a slow
-//! client reads ten million rows). PostgreSQL runs where Debian's package
+//! Parts: `select1` (latency of a prepared statement, 1 and 16 connections), `lookup` (one row by its
+//! key, of a table of 1.5 million), `encode` (server CPU of sending all of lineitem, as text and binary,
+//! by SELECT and by COPY, and of taking it by COPY), `cold` (start to the first row), `idle` (memory,
+//! also of a thousand connections) and `slow` (memory while a slow client reads ten million rows).
+//! PostgreSQL runs where Debian's package
 //! is installed, as a private cluster. Settings: see `rig`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
@@ -23,6 +24,8 @@ use rig::daemon::{Daemon, connect};
 use rig::postgres::Postgres;
 use rig::{Result, Settings, data, median, process};
 
+/// Formats of COPY TO; the last is not PostgreSQL's.
+const COPY_FORMATS: [&str; 4] = ["text", "csv", "binary", "arrow"];
 /// Seconds of `SELECT 1` with one number of connections.
 const SELECT_SECONDS: u64 = 5;
 const SELECT_1: &str = "SELECT 1;\n";
@@ -197,14 +200,43 @@ fn measure_encoding(
             println!("{name:>12}  binary: {error}; LACUS_BENCH_PYTHON names a Python that has psycopg");
             Ok(())
         }
+    }?;
+    for format in COPY_FORMATS.iter().filter(|format| name == "lacus" || **format != "arrow") {
+        let sql = format!("COPY {table} TO STDOUT (FORMAT {format})");
+        measured(&format!("COPY TO, {format}"), &|| read_as_text(address, database, &sql))?;
+    }
+    // psql takes what it sends from a pipe, so that neither disk nor its own reader counts.
+    for format in ["text", "csv", "binary"] {
+        let taken = format!("CREATE TABLE {table}_{format} AS SELECT * FROM {table} LIMIT 0");
+        read_as_text(address, database, &taken)?;
+        let out = format!("COPY {table} TO STDOUT (FORMAT {format})");
+        let into = format!("COPY {table}_{format} FROM STDIN (FORMAT {format})");
+        measured(&format!("COPY both ways, {format}"), &|| pipe(address, database, &out, &into))?;
+    }
+    Ok(())
+}
+
+/// Pipes what one psql gets into what another one sends.
+fn pipe(address: SocketAddr, database: &str, out: &str, into: &str) -> Result<()> {
+    let mut from = psql(address, database, out).stdout(Stdio::piped()).spawn()?;
+    let rows = from.stdout.take().ok_or("stdout was asked for")?;
+    let status = psql(address, database, into).stdin(rows).status()?;
+    match (from.wait()?.success(), status.success()) {
+        (true, true) => Ok(()),
+        _ => Err(format!("psql cannot pipe {out}").into()),
     }
 }
 
 fn read_as_text(address: SocketAddr, database: &str, sql: &str) -> Result<()> {
+    let status = psql(address, database, sql).stdout(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("psql ended with {status}").into()) }
+}
+
+fn psql(address: SocketAddr, database: &str, sql: &str) -> Command {
     let mut psql = Command::new("psql");
     psql.args(["-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres", "-d", database, "-c", sql]);
-    let status = psql.args(["-p", &address.port().to_string()]).stdout(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(format!("psql ended with {status}").into()) }
+    psql.args(["-p", &address.port().to_string()]);
+    psql
 }
 
 fn read_as_binary(python: &str, address: SocketAddr, database: &str, sql: &str) -> Result<()> {

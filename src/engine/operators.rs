@@ -41,6 +41,7 @@ impl ExprPlanner for Operators {
             return Ok(PlannerResult::Planned(Expr::BinaryExpr(compared)));
         }
         if comparison(&expr.op).is_some() {
+            let expr = with_boolean(expr, &left, &right);
             return Ok(PlannerResult::Original(with_uuid(expr, &left, &right)));
         }
         arithmetic(expr, &left, &right)
@@ -103,6 +104,21 @@ impl ExprPlanner for Operators {
 fn mean(sum: Expr, count: Expr) -> Expr {
     let func = NumericOperation::Average.function();
     Expr::ScalarFunction(ScalarFunction { func, args: vec![sum, count] })
+}
+
+/// A quoted literal beside a truth value is read as one.
+fn with_boolean(expr: RawBinaryExpr, left: &DataType, right: &DataType) -> RawBinaryExpr {
+    let RawBinaryExpr { op, left: a, right: b } = expr;
+    let is_quoted = |side: &Expr| matches!(side, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
+    match (left, right) {
+        (DataType::Boolean, _) if is_quoted(&b) => {
+            RawBinaryExpr { op, left: a, right: cast_to(b, DataType::Boolean) }
+        }
+        (_, DataType::Boolean) if is_quoted(&a) => {
+            RawBinaryExpr { op, left: cast_to(a, DataType::Boolean), right: b }
+        }
+        _ => RawBinaryExpr { op, left: a, right: b },
+    }
 }
 
 /// A text beside a uuid is read as one.

@@ -38,7 +38,7 @@ use crate::function::SessionFacts;
 use crate::runtime::{Runtime, compact, memory, meter};
 use crate::system;
 use context::Tables;
-pub(super) use parameters::placeholder;
+pub(super) use parameters::{cast_oids, placeholder};
 
 /// How deep views may stand on views.
 const VIEWS_MAX: usize = 32;

@@ -27,7 +27,7 @@ use self::prepared::is_immutable;
 use super::cursor::Cursor;
 use super::execute::{Outcome, Rows, Run, stopped_or};
 use super::frugal::Frugal;
-use super::plan::{bind, parameter_types};
+use super::plan::{bind, cast_oids, parameter_types};
 use super::returning::Returning;
 use super::settings::Settings;
 use super::statement::{Branch, Discard, Explain, Explained, Parsed, Show, Statement};
@@ -168,10 +168,12 @@ impl Session {
         run: &Run,
     ) -> Result<Prepared> {
         let (mut parameters, mut schema, mut constant) = (Vec::new(), None, None);
+        let mut declared_oids = Vec::new();
         if let Some(query) = show::query_of(&parsed.statement, &self.database)? {
             let planner = self.planner().await?;
             show::ensure_schema(&planner, &parsed.statement).await?;
             let declared = declared.to_vec();
+            declared_oids = cast_oids(&query);
             let planned = run.plan(async move {
                 let plan = planner.query(*query, &declared).await?;
                 let parameters = parameter_types(&plan, &declared)?;
@@ -206,7 +208,7 @@ impl Session {
                 other => show::schema_of(other),
             };
         }
-        Ok(Prepared { parsed, parameters, declared_oids: Vec::new(), schema, constant })
+        Ok(Prepared { parsed, parameters, declared_oids, schema, constant })
     }
 
     /// Runs a statement with values for its parameters.

@@ -72,6 +72,12 @@ pub enum Statement {
         cascade: bool,
     },
     CreateTable(Box<CreateTable>),
+    /// Of columns alone; expressions are left out.
+    CreateIndex {
+        name: Option<String>,
+        table: Name,
+        columns: Vec<String>,
+    },
     Alter(Box<AlterTable>),
     CreateView(Box<CreateView>),
     /// Fills a materialized view anew, or empties it.
@@ -534,6 +540,7 @@ impl Statement {
             Self::CreateTable(create) if create.materialized.is_some() => "CREATE MATERIALIZED VIEW",
             Self::CreateTable(create) if create.query.is_some() => "CREATE TABLE AS",
             Self::CreateTable(_) => "CREATE TABLE",
+            Self::CreateIndex { .. } => "CREATE INDEX",
             Self::Alter(_) => "ALTER TABLE",
             Self::CreateView(_) => "CREATE VIEW",
             Self::Refresh { .. } => "REFRESH MATERIALIZED VIEW",
@@ -603,6 +610,7 @@ impl Statement {
             Self::CreateSchema { .. }
                 | Self::DropSchema { .. }
                 | Self::CreateTable(_)
+                | Self::CreateIndex { .. }
                 | Self::Alter(_)
                 | Self::CreateView(_)
                 | Self::Refresh { .. }

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int32Array, ListArray, StructArray};
 use arrow::buffer::OffsetBuffer;
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::cast::as_list_array;
+use datafusion::common::cast::{as_int64_array, as_list_array};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use super::row::{RowFunction, Values};
+use super::types;
 
+/// Name of the function that a cast to `regtype[]` becomes.
+pub const TYPE_NAMES: &str = "regtypearrayout";
 /// Name of the function that stands around the aggregate of `ARRAY(SELECT …)`.
 pub const ARRAY_OR_EMPTY: &str = "array_or_empty";
 
@@ -20,7 +24,22 @@ pub(super) fn functions() -> Vec<RowFunction> {
     vec![
         RowFunction::new("array_upper", 2..=2, DataType::Int64, |values| bound(values, |length| length)),
         RowFunction::new("array_lower", 2..=2, DataType::Int64, |values| bound(values, |_| 1)),
+        RowFunction::new(TYPE_NAMES, 1..=1, DataType::new_list(DataType::Utf8, true), type_names),
     ]
+}
+
+/// The names of an array of types, as the values of a `regtype[]` are shown.
+fn type_names(values: &Values<'_>) -> Result<ScalarValue> {
+    let ScalarValue::List(list) = &values.all()[0] else {
+        return ScalarValue::try_new_null(&DataType::new_list(DataType::Utf8, true));
+    };
+    if list.is_null(0) {
+        return ScalarValue::try_new_null(&DataType::new_list(DataType::Utf8, true));
+    }
+    let oids = cast(&list.value(0), &DataType::Int64)?;
+    let name = |oid: Option<i64>| ScalarValue::Utf8(oid.map(|oid| types::format_type(oid, None)));
+    let names: Vec<ScalarValue> = as_int64_array(&oids)?.iter().map(name).collect();
+    Ok(ScalarValue::List(ScalarValue::new_list_nullable(&names, &DataType::Utf8)))
 }
 
 /// The bound of an array's one dimension; null for an empty array or another dimension.

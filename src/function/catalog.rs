@@ -246,6 +246,7 @@ pub fn name_parts(name: &str) -> Vec<String> {
             '"' if quoted && characters.peek() == Some(&'"') => part.extend(characters.next()),
             '"' => quoted = !quoted,
             '.' if !quoted => parts.push(std::mem::take(&mut part)),
+            blank if !quoted && blank.is_whitespace() => {}
             other if quoted => part.push(other),
             other => part.extend(other.to_lowercase()),
         }
@@ -294,6 +295,7 @@ mod tests {
     #[test]
     fn a_name_splits_at_its_dots() {
         assert_eq!(name_parts("Raw.Flights"), ["raw", "flights"]);
+        assert_eq!(name_parts("\"raw\" . \"flights\""), ["raw", "flights"]);
         assert_eq!(name_parts("\"Raw\".\"a.b\"\"c\""), ["Raw", "a.b\"c"]);
     }
 }

@@ -37,7 +37,7 @@ use datafusion::catalog::TableFunctionImpl;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::SessionContext;
 
-pub use array::ARRAY_OR_EMPTY;
+pub use array::{ARRAY_OR_EMPTY, TYPE_NAMES};
 pub use catalog::{ABOUT_NAMES, ABOUT_SIZES, name_parts};
 pub use facts::FunctionName;
 pub use facts::{CatalogFacts, IndexName, Namespace, RelationName};

@@ -22,7 +22,7 @@ use tracing::{Instrument, Span, debug, error, field, info, info_span, warn};
 
 use super::limits::HalfOpenPermit;
 use super::pg::startup::{Authenticated, Door, Opened, startup};
-use super::pg::stream::{Severity, error_response};
+use super::pg::stream::{PgStream, Severity, error_response};
 use crate::error::{Error, Result};
 
 /// How long to wait for file descriptors or memory to come free.
@@ -137,15 +137,20 @@ impl Connection {
                 debug!("session begins");
                 Box::pin(handler(*session, shutdown)).await;
             }
-            Ok(Opened::Cancel { process_id, secret }) => cancel(&door, process_id, secret).await,
+            Ok(Opened::Cancel { process_id, secret, stream }) => {
+                cancel(&door, process_id, secret, *stream).await;
+            }
             Ok(Opened::Closed) => debug!("connection closed before it began"),
             Err(error) => log_refused(&error),
         }
     }
 }
 
-async fn cancel(door: &Door, process_id: i32, secret: Bytes) {
-    match door.cancel_keys.cancel(process_id, &secret) {
+async fn cancel(door: &Door, process_id: i32, secret: Bytes, stream: PgStream) {
+    let known = door.cancel_keys.cancel(process_id, &secret);
+    // Right or wrong, the client sees the same end; one that is gone needs none.
+    stream.close().await.ok();
+    match known {
         true => debug!(process_id, "cancel request"),
         false => {
             info!(process_id, "cancel request with a wrong key");

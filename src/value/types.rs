@@ -341,7 +341,7 @@ fn by_oid(oid: u32) -> Option<&'static Known> {
 }
 
 /// Finds a type by its name in `pg_type`; arrays are `_name` or `name[]`.
-fn by_name(name: &str) -> Option<u32> {
+pub fn by_name(name: &str) -> Option<u32> {
     if let Some(element) = name.strip_prefix('_').or_else(|| name.strip_suffix("[]")) {
         return array_oid(by_name(element)?);
     }

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, the real daemon, real sockets, real files.
 
 mod branches;
+mod clients;
 mod copy;
 mod credentials;
 mod daemon;

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::build::{call, cast, inner, number, parts, take};
 use crate::function::NUMERIC;
+use crate::function::TYPE_NAMES;
 use crate::function::cast::UUID_IN;
 
 /// The functions of each `reg…` type: from what is cast to the value, and from the value to its text.
@@ -39,7 +40,9 @@ pub(super) fn rewrite(expr: &mut Expr) {
     let Expr::Cast { expr: value, data_type, .. } = expr else {
         return;
     };
-    if is_uuid(data_type) {
+    if is_regtype_array(data_type) {
+        *expr = call(TYPE_NAMES, vec![take(value)]);
+    } else if is_uuid(data_type) {
         *expr = call(UUID_IN, vec![take(value)]);
     } else if let Some((_, input, _)) = reference(data_type) {
         *expr = call(input, vec![take(value)]);
@@ -86,6 +89,11 @@ fn digits_of(value: &Expr) -> Option<(u64, i64)> {
 
 fn numeric_of(digits: u64, decimals: i64) -> DataType {
     DataType::Numeric(ExactNumberInfo::PrecisionAndScale(digits, decimals))
+}
+
+/// `regtype[]`, whose values are the names of types.
+fn is_regtype_array(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) if is_named(item, "regtype"))
 }
 
 fn is_uuid(data_type: &DataType) -> bool {

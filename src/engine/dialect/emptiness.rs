@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, GroupByExpr, JoinOperator, Query, Select, SetExpr, TableFactor, TableWithJoins,
-    Visit, Visitor,
+    Value, ValueWithSpan, Visit, Visitor,
 };
 
 use super::build::{conjuncts, inner, parts};
@@ -135,10 +135,24 @@ fn is_void<'a, I: Iterator<Item = &'a Scope>>(array: &Expr, scopes: &impl Fn() -
 }
 
 /// Whether a condition holds for no row.
-fn never(condition: &Expr, scope: &Scope) -> bool {
-    has_column_privileges(condition, scope)
+pub(super) fn never(condition: &Expr, scope: &Scope) -> bool {
+    is_of_other_kind(condition, scope)
+        || has_column_privileges(condition, scope)
         || has_own_collation(condition, scope)
         || is_of_domain(condition, scope)
+}
+
+/// There are base types and pseudo-types, but neither domains nor composite types; and no foreign keys.
+fn is_of_other_kind(condition: &Expr, scope: &Scope) -> bool {
+    let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = inner(condition) else { return false };
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(kind), .. }) = inner(right) else {
+        return false;
+    };
+    column(left).is_some_and(|(table, name)| match name.as_str() {
+        "typtype" => !matches!(kind.as_str(), "b" | "p") && scope.is(&table, "pg_type"),
+        "contype" => kind == "f" && scope.is(&table, "pg_constraint"),
+        _ => false,
+    })
 }
 
 /// There are no privileges on columns.

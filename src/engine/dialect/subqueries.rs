@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::build::{array_agg, boolean, call, cast, inner, null, number, ordered_call, parts, take};
-use super::emptiness::{aggregates, is_empty};
+use super::emptiness::{aggregates, is_empty, never};
 use super::outer::fold_conditions;
 use super::scope::{Scope, is_correlated};
 use crate::function::{ARRAY_OR_EMPTY, FIRST_TWO, ONLY_VALUE};
@@ -24,6 +24,20 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
             if unreached && (is_array_text(left) || is_array_text(right)) =>
         {
             *expr = cast(null(), DataType::Boolean);
+        }
+        Expr::Function(function)
+            if unreached && parts(&function.name).last().is_some_and(|name| name == "unnest") =>
+        {
+            *expr = null();
+        }
+        // A branch that is never taken may hold what cannot be planned.
+        Expr::Case { operand: None, conditions, else_result, .. } => {
+            let Some(scope) = scopes.last() else { return };
+            conditions.retain(|when| !never(&when.condition, scope));
+            if conditions.is_empty() {
+                *expr = else_result.take().map_or_else(null, |value| *value);
+                rewrite(expr, ctes, scopes);
+            }
         }
         Expr::Subquery(query) => {
             if is_correlated(query, ctes) {

@@ -29,6 +29,7 @@ impl Source<'_> {
                 Err(Error::Unsupported(format!("CREATE TEMPORARY {} is not supported", other.to_uppercase())))
             }
             "schema" => self.create_schema(),
+            "index" => self.create_index(),
             "branch" => self.create_branch(),
             "external" => Err(Error::Unsupported(
                 "CREATE EXTERNAL TABLE is not supported yet: declare the table in the catalog's folder"
@@ -36,6 +37,21 @@ impl Source<'_> {
             )),
             other => Err(Error::Unsupported(format!("CREATE {} is not supported", other.to_uppercase()))),
         }
+    }
+
+    /// `CREATE INDEX [name] ON table (columns)`.
+    fn create_index(&mut self) -> Result<Statement> {
+        let index = self.parser.parse_create_index(false).map_err(from_parser)?.into();
+        let ast::Statement::CreateIndex(index) = index else { return Err(self.unexpected("an index")) };
+        let column = |column: &ast::IndexColumn| match &column.column.expr {
+            ast::Expr::Identifier(name) => Some(fold(name)),
+            _ => None,
+        };
+        Ok(Statement::CreateIndex {
+            name: index.name.as_ref().map(|name| name_of(name).map(|name| name.name)).transpose()?,
+            table: name_of(&index.table_name)?,
+            columns: index.columns.iter().filter_map(column).collect(),
+        })
     }
 
     fn create_schema(&mut self) -> Result<Statement> {

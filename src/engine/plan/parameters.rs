@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{self, Value, Visit, Visitor};
 use crate::engine::dialect::planned;
 use crate::engine::show::arrow_type;
 use crate::error::Result;
+use crate::value::types;
 
 /// The declared types, and for parameters that the client left open the type of `$1::bigint`.
 pub fn with_casts(
@@ -32,19 +33,54 @@ struct Casts<'a> {
     types: Vec<Option<DataType>>,
 }
 
+impl Casts<'_> {
+    /// The type of a cast's value; names of relations and their like come as texts.
+    fn arrow_type(&self, data_type: &ast::DataType) -> Result<DataType> {
+        match types::by_name(&data_type.to_string().to_ascii_lowercase()) {
+            Some(oid) if types::is_reg(oid) => Ok(DataType::Utf8),
+            _ => arrow_type(self.state, &planned(data_type)),
+        }
+    }
+}
+
 impl Visitor for Casts<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
         if let ast::Expr::Cast { expr: inner, data_type, .. } = expr
             && let Some(number) = placeholder(inner)
-            && let Ok(ty) = arrow_type(self.state, &planned(data_type))
+            && let Ok(ty) = self.arrow_type(data_type)
         {
             self.types.resize(self.types.len().max(number), None);
             self.types[number - 1].get_or_insert(ty);
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The oids of the types that a query's casts give its parameters, by number; 0 where none does, or one
+/// whose name the type alone tells.
+///
+/// `$1::oid[]` is an array of integers to the planner, and to a driver that looks the type up is none.
+pub fn cast_oids(query: &ast::Query) -> Vec<u32> {
+    struct Oids(Vec<u32>);
+    impl Visitor for Oids {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+            if let ast::Expr::Cast { expr: inner, data_type, .. } = expr
+                && let Some(number) = placeholder(inner)
+                && let Some(oid) = types::by_name(&data_type.to_string().to_ascii_lowercase())
+                && !types::is_reg(oid)
+            {
+                self.0.resize(self.0.len().max(number), 0);
+                self.0[number - 1] = oid;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut oids = Oids(Vec::new());
+    let _ = query.visit(&mut oids);
+    oids.0
 }
 
 /// Makes `$1` of `x = ANY ($1)` an array of what `x` is.

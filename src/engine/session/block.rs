@@ -518,7 +518,7 @@ impl Session {
         }
     }
 
-    pub(super) fn warn(&self, sqlstate: &'static str, message: &str) {
+    pub(in crate::engine) fn warn(&self, sqlstate: &'static str, message: &str) {
         self.facts.warn(sqlstate, message);
     }
 }

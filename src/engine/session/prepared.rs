@@ -23,7 +23,8 @@ use crate::value::types::pg_type_of;
 pub struct Prepared {
     pub parsed: Parsed,
     pub parameters: Vec<DataType>,
-    /// The types that the client declared, as it numbers them; 0 where it left the choice.
+    /// The types that the client declared, as it numbers them, or the statement's casts; 0 where neither
+    /// says.
     pub declared_oids: Vec<u32>,
     /// The columns it answers; none for a command.
     pub schema: Option<SchemaRef>,

@@ -47,7 +47,10 @@ impl Connection {
         let cancel = self.session.cancel().clone();
         let preparing = self.session.prepare(parsed, &declared);
         let mut prepared = watched(&self.stream, &cancel, preparing).await?;
-        prepared.declared_oids = message.type_oids;
+        for (index, oid) in message.type_oids.into_iter().enumerate().filter(|(_, oid)| *oid != 0) {
+            prepared.declared_oids.resize(prepared.declared_oids.len().max(index + 1), 0);
+            prepared.declared_oids[index] = oid;
+        }
         self.session.store(message.name.unwrap_or_default(), prepared, None)?;
         self.stream.send(Backend::ParseComplete(ParseComplete::new()))
     }

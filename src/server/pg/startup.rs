@@ -73,6 +73,8 @@ pub enum Opened {
     Cancel {
         process_id: i32,
         secret: bytes::Bytes,
+        /// To be closed when it is done: a client waits for the end, over TLS for a proper one.
+        stream: Box<PgStream>,
     },
     /// The client left without a word, or spoke too slowly to be told.
     Closed,
@@ -106,7 +108,10 @@ pub async fn startup(socket: TcpStream, peer: SocketAddr, door: &Door) -> Result
         Err(_) => return Ok(Opened::Closed),
         Ok(negotiated) => match negotiated? {
             Negotiated::Startup(transport, packet) => (transport, packet),
-            Negotiated::Cancel { process_id, secret } => return Ok(Opened::Cancel { process_id, secret }),
+            Negotiated::Cancel { process_id, secret, transport } => {
+                let stream = Box::new(PgStream::new(transport, door.messages));
+                return Ok(Opened::Cancel { process_id, secret, stream });
+            }
             Negotiated::Closed => return Ok(Opened::Closed),
         },
     };
@@ -138,7 +143,7 @@ pub async fn startup(socket: TcpStream, peer: SocketAddr, door: &Door) -> Result
 
 enum Negotiated {
     Startup(Transport, StartupPacket),
-    Cancel { process_id: i32, secret: bytes::Bytes },
+    Cancel { process_id: i32, secret: bytes::Bytes, transport: Transport },
     Closed,
 }
 
@@ -152,7 +157,7 @@ async fn negotiate(socket: TcpStream, door: &Door) -> Result<Negotiated> {
             Ok(None) => return Ok(Negotiated::Closed),
             Ok(Some(Packet::Startup(packet))) => return Ok(Negotiated::Startup(transport, packet)),
             Ok(Some(Packet::Cancel { process_id, secret })) => {
-                return Ok(Negotiated::Cancel { process_id, secret });
+                return Ok(Negotiated::Cancel { process_id, secret, transport });
             }
             Ok(Some(_)) if plain && bytes_wait(&transport) => {
                 Error::Protocol("received unencrypted data after an encryption request".to_owned())
