@@ -16,6 +16,7 @@ mod interop;
 mod lakes;
 mod limits;
 mod manners;
+mod manual;
 mod past;
 mod raw;
 mod rest;
