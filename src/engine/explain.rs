@@ -46,7 +46,9 @@ pub async fn explain(
     run: Run,
 ) -> Result<Outcome> {
     let (run, explained) = match &request.what {
-        statement::Explained::Change(statement) => changed(session, request, (statement, values), run).await?,
+        statement::Explained::Change(statement) => {
+            changed(session, request, (statement, values), run).await?
+        }
         _ => planned(session, request, values, run).await?,
     };
     let lines = if request.json { vec![explained.document()?] } else { explained.lines() };

@@ -199,9 +199,12 @@ fn of_statement(statement: &Statement, prepared: &mut BTreeMap<String, Uses>) ->
             match &explain.what {
                 Explained::Query(query) => uses.query(query)?,
                 Explained::Modify(modify) => uses = modified(modify)?,
+                Explained::Change(change) => uses = of_statement(change, prepared)?,
             }
-            uses.reads.append(&mut uses.writes);
-            uses.needs.clear();
+            if !matches!(explain.what, Explained::Change(_)) {
+                uses.reads.append(&mut uses.writes);
+                uses.needs.clear();
+            }
             (uses.prints, uses.volatile) = (true, true);
         }
         Statement::Show(Show::Stats { query }) => {
