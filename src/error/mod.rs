@@ -270,31 +270,41 @@ impl Error {
             Self::PortalNotFound(_) | Self::CursorNotFound(_) => "34000",
             Self::DuplicateStatement(_) => "42P05",
             Self::DuplicatePortal(_) | Self::DuplicateCursor(_) => "42P03",
-            Self::NotScrollable => "55000",
             Self::TransactionAborted => "25P02",
             Self::ActiveTransaction(_) => "25001",
             Self::NoActiveTransaction(_) => "25P01",
             Self::SavepointNotFound(_) => "3B001",
-            Self::IdleInTransaction => "25P03",
-            Self::IdleSession => "57P05",
-            Self::TransactionTimeout => "25P04",
+            Self::IdleInTransaction | Self::IdleSession | Self::TransactionTimeout => self.ended_session(),
             Self::Cancelled | Self::Timeout(_) | Self::AuthenticationTimeout | Self::CopyFailed(_) => "57014",
             Self::Shutdown | Self::Terminated => "57P01",
-            Self::LockTimeout => "55P03",
-            Self::Deadlock => "40P01",
+            Self::LockTimeout | Self::Deadlock => self.not_locked(),
             Self::TooManyConnections(_) => "53300",
             Self::LimitExceeded(_) => "54000",
             Self::OutOfMemory(_) => "53200",
             Self::DiskFull(_) => "53100",
             Self::CommitConflict { .. } | Self::MergeConflict { .. } => "40001",
             Self::ObjectInUse(_) => "55006",
-            Self::NotPopulated(_) => "55000",
+            Self::NotPopulated(_) | Self::NotScrollable => "55000",
             Self::CommitUnknown(_) => "08007",
             Self::Storage(_) => "58030",
             Self::FileNotFound(_) | Self::CorruptFile { .. } => "58P01",
             Self::SnapshotTooOld(_) => "72000",
             Self::Config(_) => "F0000",
             Self::Internal(_) => "XX000",
+        }
+    }
+
+    /// The SQLSTATE of a lock that was not granted.
+    fn not_locked(&self) -> &'static str {
+        if matches!(self, Self::Deadlock) { "40P01" } else { "55P03" }
+    }
+
+    /// The SQLSTATE of a timeout that ends a session.
+    fn ended_session(&self) -> &'static str {
+        match self {
+            Self::IdleInTransaction => "25P03",
+            Self::IdleSession => "57P05",
+            _ => "25P04",
         }
     }
 

@@ -89,7 +89,7 @@ fn arrow_type(pg_type: &str) -> DataType {
         "int2vector" | "_int2" => list(DataType::Int16),
         "oidvector" | "_oid" => list(DataType::Int64),
         "_float4" => list(DataType::Float32),
-        "_text" | "_name" | "_char" | "_aclitem" => list(DataType::Utf8),
+        "_text" | "_name" | "_char" | "_aclitem" | "_regtype" => list(DataType::Utf8),
         _ => DataType::Utf8,
     }
 }
