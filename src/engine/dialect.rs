@@ -8,6 +8,8 @@ mod build;
 mod casts;
 mod emptiness;
 mod expressions;
+mod functions;
+mod merged;
 mod names;
 mod outer;
 mod relations;
@@ -89,6 +91,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         unnest::rewrite(select, &self.scopes);
+        merged::rewrite(select);
         expressions::expand_series(select);
         expressions::integer_columns(select);
         subqueries::count_existing(select);
@@ -103,6 +106,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        relations::fetch(query);
         if let SetExpr::Values(values) = query.body.as_mut() {
             expressions::integer_values(values);
         }
@@ -123,6 +127,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         expressions::rewrite(expr);
+        functions::rewrite(expr);
         casts::rewrite(expr);
         ControlFlow::Continue(())
     }

@@ -3,6 +3,8 @@
 //! `interval * number`, `date + interval` (a timestamp), `date - date` (an integer), comparisons of
 //! intervals, quotients of numerics, averages; and the integers that are written in a statement, which count as `integer` beside one.
 
+mod other;
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -29,9 +31,14 @@ pub struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+        if expr.left.get_type(schema).is_err() || expr.right.get_type(schema).is_err() {
             return Ok(PlannerResult::Original(expr));
+        }
+        let expr = match other::plan(expr, schema)? {
+            PlannerResult::Original(expr) => expr,
+            planned => return Ok(planned),
         };
+        let (left, right) = (expr.left.get_type(schema)?, expr.right.get_type(schema)?);
         if let Some(op) = comparison(&expr.op)
             && is_interval(&left)
             && is_interval(&right)
@@ -48,6 +55,7 @@ impl ExprPlanner for Operators {
 
     /// `avg(x)` as `sum(x) / count(x)`: the sum's type decides, and both are shared with others.
     fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        let expr = RawAggregateExpr { args: told_apart(expr.args), ..expr };
         if expr.func.name() != "avg" || expr.args.len() != 1 {
             return Ok(PlannerResult::Original(expr));
         }
@@ -67,6 +75,7 @@ impl ExprPlanner for Operators {
     }
 
     fn plan_window(&self, expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        let expr = RawWindowExpr { args: told_apart(expr.args), ..expr };
         let of = |fun: WindowFunctionDefinition| {
             let one = expr.clone();
             Expr::from(WindowFunction {
@@ -98,6 +107,19 @@ impl ExprPlanner for Operators {
         };
         Ok(PlannerResult::Planned(planned))
     }
+}
+
+/// Arguments that are cast, under names that say so: by its own name, DataFusion takes `sum(n::bigint)` for
+/// `sum(n)`.
+fn told_apart(args: Vec<Expr>) -> Vec<Expr> {
+    let named = |arg: Expr| match &arg {
+        Expr::Cast(_) | Expr::TryCast(_) => {
+            let name = arg.to_string();
+            arg.alias(name)
+        }
+        _ => arg,
+    };
+    args.into_iter().map(named).collect()
 }
 
 fn mean(sum: Expr, count: Expr) -> Expr {
@@ -138,7 +160,10 @@ fn arithmetic(
     left: &DataType,
     right: &DataType,
 ) -> Result<PlannerResult<RawBinaryExpr>> {
-    use BinaryOperator::{Divide, Minus, Modulo, Multiply, Plus};
+    use BinaryOperator::{
+        BitwiseAnd, BitwiseOr, Divide, Minus, Modulo, Multiply, PGBitwiseShiftLeft, PGBitwiseShiftRight,
+        PGBitwiseXor, Plus,
+    };
     use DataType::{Date32, Timestamp};
     let RawBinaryExpr { op, left: a, right: b } = expr;
     let planned = match (&op, left, right) {
@@ -175,7 +200,9 @@ fn arithmetic(
         {
             Expr::ScalarFunction(ScalarFunction { func: operation.function(), args: vec![a, b] })
         }
-        (Plus | Minus | Multiply | Divide | Modulo, _, _) => {
+        (Plus | Minus | Multiply | Divide | Modulo, _, _)
+        | (BitwiseAnd | BitwiseOr | PGBitwiseXor, _, _)
+        | (PGBitwiseShiftLeft | PGBitwiseShiftRight, _, _) => {
             let (a, b) = integers(a, left, b, right);
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left: a, right: b }));
         }

@@ -8,10 +8,12 @@ mod changes;
 mod context;
 mod file_call;
 pub mod lake_tables;
+mod lateral;
 mod parameters;
 mod past;
 mod relations;
 mod runtime_tables;
+mod whole_row;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -144,14 +146,15 @@ impl Planner {
                 }
             }
         }
-        let PlannerStatement::Statement(statement) = statement else {
+        let PlannerStatement::Statement(mut statement) = statement else {
             return Err(Error::Internal("a query became another statement".to_owned()));
         };
+        whole_row::spelled_out(&mut statement, |reference| tables.columns(reference));
         let types = types.into_iter().map(|ty| ty.map(parameter_field)).collect();
         let mut context = PlannerContext::new().with_prepare_param_data_types(types);
         let planner = SqlToRel::new_with_options(&tables, self.options());
         let plan = planner.sql_statement_to_plan_with_context(*statement, &mut context)?;
-        let plan = parameters::of_arrays(plan)?;
+        let plan = parameters::of_arrays(lateral::joined(plan)?)?;
         // A second fence: whatever the planner made of the statement, it must not do anything.
         SQLOptions::new()
             .with_allow_ddl(false)

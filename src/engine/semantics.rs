@@ -18,7 +18,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 
 use super::catalog_types;
-use crate::function::{Arithmetic, NUMERIC, SessionFacts, cast, timezone};
+use crate::function::{Arithmetic, Float, NUMERIC, SessionFacts, cast, timezone};
 
 /// Functions of DataFusion that read a moment's fields, in the zone that its type names.
 const FIELD_FUNCTIONS: [&str; 2] = ["date_part", "date_trunc"];
@@ -54,6 +54,7 @@ impl Semantics {
             Operator::Minus => Arithmetic::Subtract,
             Operator::Multiply => Arithmetic::Multiply,
             Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => return compared(binary, schema),
+            Operator::Divide => return divided(binary, schema),
             _ => return Ok(Transformed::no(Expr::BinaryExpr(binary))),
         };
         let (left, right) = (binary.left.get_type(schema)?, binary.right.get_type(schema)?);
@@ -112,6 +113,12 @@ impl Semantics {
             let cast = self.cast(Cast::new(Box::new(value.clone()), to), schema, options)?;
             return Ok(Transformed::yes(cast.data));
         }
+        if call.func.name() == "round"
+            && let [value] = call.args.as_slice()
+            && value.get_type(schema)?.is_floating()
+        {
+            return Ok(called(Float::RoundToEven.function(), vec![value.clone()]));
+        }
         if !FIELD_FUNCTIONS.contains(&call.func.name()) || call.args.len() != 2 {
             return Ok(Transformed::no(Expr::ScalarFunction(call)));
         }
@@ -145,6 +152,21 @@ impl FunctionRewrite for Semantics {
             other => Ok(Transformed::no(other)),
         }
     }
+}
+
+/// A float by zero is an error, and not infinite.
+fn divided(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let (left, right) = (binary.left.get_type(schema)?, binary.right.get_type(schema)?);
+    // What is divided by a written number that is not zero is left to Arrow.
+    let is_safe = matches!(binary.right.as_ref(), Expr::Literal(value, _) if !is_zero(value));
+    match left == right && left.is_floating() && !is_safe {
+        true => Ok(called(Float::Divide.function(), vec![*binary.left, *binary.right])),
+        false => Ok(Transformed::no(Expr::BinaryExpr(binary))),
+    }
+}
+
+fn is_zero(value: &ScalarValue) -> bool {
+    matches!(value, ScalarValue::Float64(Some(0.0)) | ScalarValue::Float32(Some(0.0)))
 }
 
 fn called(function: Arc<ScalarUDF>, args: Vec<Expr>) -> Transformed<Expr> {

@@ -236,6 +236,9 @@ pub fn arrow_type(state: &SessionState, ty: &ast::DataType) -> Result<DataType> 
     if matches!(ty, ast::DataType::Uuid) {
         return Ok(DataType::FixedSizeBinary(16));
     }
+    if matches!(ty, ast::DataType::JSON | ast::DataType::JSONB) {
+        return Ok(DataType::Utf8);
+    }
     let tables = super::plan::no_tables(state);
     let planner = SqlToRel::new_with_options(&tables, ParserOptions::new());
     let ident = ast::Ident::new("c");

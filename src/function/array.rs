@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::row::{RowFunction, Values};
+use super::row::{RowFunction, Values, utf8};
 
 /// Name of the function that stands around the aggregate of `ARRAY(SELECT …)`.
 pub const ARRAY_OR_EMPTY: &str = "array_or_empty";
@@ -20,6 +20,18 @@ pub(super) fn functions() -> Vec<RowFunction> {
     vec![
         RowFunction::new("array_upper", 2..=2, DataType::Int64, |values| bound(values, |length| length)),
         RowFunction::new("array_lower", 2..=2, DataType::Int64, |values| bound(values, |_| 1)),
+        RowFunction::new("array_dims", 1..=1, DataType::Utf8, |values| {
+            let (mut dims, mut value) = (String::new(), values.all()[0].clone());
+            while let ScalarValue::List(list) = &value {
+                let items = list.value(0);
+                if items.is_empty() {
+                    break;
+                }
+                dims.push_str(&format!("[1:{}]", items.len()));
+                value = ScalarValue::try_from_array(&items, 0)?;
+            }
+            Ok(if dims.is_empty() { ScalarValue::Utf8(None) } else { utf8(dims) })
+        }),
     ]
 }
 

@@ -10,11 +10,15 @@ mod array;
 pub mod cast;
 mod catalog;
 mod facts;
+mod float;
 mod integer;
 mod interval;
-mod json;
+pub mod json;
+mod length;
 pub mod lock;
+mod moment;
 mod numeric;
+pub mod pattern;
 pub mod oid;
 mod references;
 mod row;
@@ -28,6 +32,7 @@ mod template;
 mod text;
 pub mod support;
 pub mod types;
+mod whole;
 pub mod z_order;
 mod zone;
 
@@ -41,6 +46,7 @@ pub use array::ARRAY_OR_EMPTY;
 pub use catalog::{ABOUT_NAMES, ABOUT_SIZES, name_parts};
 pub use facts::FunctionName;
 pub use facts::{CatalogFacts, IndexName, Namespace, RelationName};
+pub use float::Float;
 pub use integer::Arithmetic;
 pub use interval::IntervalOperation;
 pub use numeric::{NUMERIC, NumericOperation};
@@ -70,8 +76,15 @@ pub fn register(context: &SessionContext, facts: &Arc<SessionFacts>) {
 
 /// Functions that need no session.
 pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
-    let rows =
-        [text::functions(), array::functions(), json::functions(), access::functions(), similar::functions()];
+    let rows = [
+        text::functions(),
+        array::functions(),
+        json::functions(),
+        access::functions(),
+        similar::functions(),
+        pattern::functions(),
+        moment::functions(),
+    ];
     let mut all: Vec<Arc<ScalarUDF>> = rows.into_iter().flatten().map(row::RowFunction::into_udf).collect();
     all.push(single::only_value());
     all.push(array::array_or_empty());
@@ -79,6 +92,8 @@ pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
     all.push(cast::uuid_in());
     all.push(zone::timezone());
     all.push(NumericOperation::Cast.function());
+    all.extend(whole::functions());
+    all.push(length::length());
     let justify =
         [IntervalOperation::JustifyHours, IntervalOperation::JustifyDays, IntervalOperation::Justify];
     all.extend(justify.map(IntervalOperation::function));

@@ -18,8 +18,8 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use super::types::PG_TYPE;
 use crate::error::Error;
+use crate::value::types::PG_TYPE_KEY;
 
 type Body = Arc<dyn Fn(&Values<'_>) -> Result<ScalarValue> + Send + Sync>;
 
@@ -29,9 +29,9 @@ pub(super) struct RowFunction {
     aliases: Vec<String>,
     arguments: RangeInclusive<usize>,
     returns: DataType,
-    /// PostgreSQL's type, where Arrow has none for it.
-    pg_type: Option<&'static str>,
     strict: bool,
+    /// The type that clients see, where it is another than that of `returns`.
+    shown: Shown,
     signature: Signature,
     body: Body,
 }
@@ -48,14 +48,13 @@ impl RowFunction {
         F: Fn(&Values<'_>) -> Result<ScalarValue> + Send + Sync + 'static,
     {
         let signature = signature(Volatility::Stable);
-        let body = Arc::new(body);
-        Self { name, aliases: vec![], arguments, returns, pg_type: None, strict: true, signature, body }
+        let (shown, body) = (Shown::Plain, Arc::new(body));
+        Self { name, aliases: vec![], arguments, returns, strict: true, shown, signature, body }
     }
 
     /// Says which type of PostgreSQL's the result is.
-    pub(super) fn typed(mut self, pg_type: &'static str) -> Self {
-        self.pg_type = Some(pg_type);
-        self
+    pub(super) fn typed(self, pg_type: &'static str) -> Self {
+        self.shown(Shown::As(pg_type))
     }
 
     /// Calls the closure for rows with nulls too.
@@ -70,6 +69,12 @@ impl RowFunction {
         self
     }
 
+    /// Says which type of PostgreSQL the result is shown as.
+    pub(super) fn shown(mut self, shown: Shown) -> Self {
+        self.shown = shown;
+        self
+    }
+
     pub(super) fn alias(mut self, name: &str) -> Self {
         self.aliases.push(name.to_owned());
         self
@@ -79,11 +84,11 @@ impl RowFunction {
         Arc::new(ScalarUDF::new_from_impl(self))
     }
 
-    fn row(&self, values: &[ScalarValue]) -> Result<ScalarValue> {
+    fn row(&self, values: &[ScalarValue], fields: &[FieldRef]) -> Result<ScalarValue> {
         if self.strict && values.iter().any(ScalarValue::is_null) {
             return ScalarValue::try_from(&self.returns);
         }
-        match (self.body)(&Values { function: self.name, values })? {
+        match (self.body)(&Values { function: self.name, values, fields })? {
             ScalarValue::Null => ScalarValue::try_from(&self.returns),
             value => Ok(value),
         }
@@ -92,6 +97,22 @@ impl RowFunction {
 
 fn signature(volatility: Volatility) -> Signature {
     Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], volatility)
+}
+
+/// The type of PostgreSQL that a function's result is shown as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The one that its Arrow type has.
+    Plain,
+    As(&'static str),
+    /// `jsonb` or `json`, whichever its first argument of such a type has.
+    AsGiven,
+}
+
+/// The json type that a column is marked with.
+pub fn json_type(field: &Field) -> Option<&'static str> {
+    let name = field.metadata().get(PG_TYPE_KEY)?;
+    ["json", "jsonb"].into_iter().find(|known| known == name)
 }
 
 impl fmt::Debug for RowFunction {
@@ -138,17 +159,22 @@ impl ScalarUDFImpl for RowFunction {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
-        let metadata = self.pg_type.map(|name| (PG_TYPE.to_owned(), name.to_owned())).into_iter().collect();
-        Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, true).with_metadata(metadata)))
+        let field = Field::new(self.name, self.return_type(&types)?, true);
+        let shown = match self.shown {
+            Shown::Plain => return Ok(Arc::new(field)),
+            Shown::As(name) => name,
+            Shown::AsGiven => args.arg_fields.iter().find_map(|field| json_type(field)).unwrap_or("json"),
+        };
+        Ok(Arc::new(field.with_metadata([(PG_TYPE_KEY.to_owned(), shown.to_owned())].into())))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         if constant && self.signature.volatility != Volatility::Volatile {
-            return Ok(ColumnarValue::Scalar(self.row(&row_values(&args.args, 0)?)?));
+            return Ok(ColumnarValue::Scalar(self.row(&row_values(&args.args, 0)?, &args.arg_fields)?));
         }
-        let rows: Result<Vec<_>> =
-            (0..args.number_rows).map(|row| self.row(&row_values(&args.args, row)?)).collect();
+        let one = |row| self.row(&row_values(&args.args, row)?, &args.arg_fields);
+        let rows: Result<Vec<_>> = (0..args.number_rows).map(one).collect();
         let rows = rows?;
         if rows.is_empty() {
             return Ok(ColumnarValue::Array(arrow::array::new_empty_array(&self.returns)));
@@ -171,14 +197,26 @@ pub(super) fn row_values(columns: &[ColumnarValue], row: usize) -> Result<Vec<Sc
 pub(super) struct Values<'a> {
     function: &'static str,
     values: &'a [ScalarValue],
+    fields: &'a [FieldRef],
 }
 
 impl<'a> Values<'a> {
     pub(super) fn new(function: &'static str, values: &'a [ScalarValue]) -> Self {
-        Self { function, values }
+        Self { function, values, fields: &[] }
     }
+
     pub(super) fn len(&self) -> usize {
         self.values.len()
+    }
+
+    /// The column that an argument is, with its marks.
+    pub(super) fn field(&self, index: usize) -> Option<&Field> {
+        self.fields.get(index).map(AsRef::as_ref)
+    }
+
+    /// Whether an argument is of a json type, and not a text.
+    pub(super) fn is_json(&self, index: usize) -> bool {
+        self.fields.get(index).is_some_and(|field| json_type(field).is_some())
     }
 
     pub(super) fn all(&self) -> &[ScalarValue] {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, FieldRef, Int64Type};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::functions_aggregate::sum::Sum;
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -133,8 +134,10 @@ impl AggregateUDFImpl for CheckedSum {
         literal: &Expr,
         argument_is_left: bool,
     ) -> Result<Option<Expr>> {
-        // Taken apart, an integer's sum could have another type.
-        if matches!(literal, Expr::Literal(value, _) if value.data_type().is_integer()) {
+        // Taken apart, an integer's sum could have another type, and that of a cast has the name of the
+        // sum of what is cast.
+        let is_cast = argument.exists(|part| Ok(matches!(part, Expr::Cast(_) | Expr::TryCast(_))))?;
+        if is_cast || matches!(literal, Expr::Literal(value, _) if value.data_type().is_integer()) {
             return Ok(None);
         }
         self.inner.simplify_expr_op_literal(aggregate, argument, op, literal, argument_is_left)

@@ -8,6 +8,8 @@ use super::types;
 use crate::error::Error;
 
 const UTF8_ENCODING: i64 = 6;
+/// How wide `format` makes a value at most.
+const FORMAT_WIDTH_MAX: usize = 65_535;
 
 pub(super) fn functions() -> Vec<RowFunction> {
     vec![
@@ -34,7 +36,8 @@ pub(super) fn functions() -> Vec<RowFunction> {
         })
         .nulls(),
         RowFunction::new("pg_typeof", 1..=1, DataType::Utf8, |values| {
-            let (oid, _) = types::of_arrow(&values.all()[0].data_type());
+            let known = values.field(0).map(types::of_field);
+            let (oid, _) = known.unwrap_or_else(|| types::of_arrow(&values.all()[0].data_type()));
             Ok(utf8(types::format_type(oid, None)))
         })
         .nulls(),
@@ -71,7 +74,7 @@ pub fn quote_literal(value: &str) -> String {
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
-/// `format('%s %I %L %%', …)`, with positions (`%1$s`); a width is not supported.
+/// `format('%s %I %L %%', …)`, with positions (`%1$s`) and widths (`%-10s`).
 fn format(values: &Values<'_>) -> Result<ScalarValue> {
     let Some(pattern) = values.text(0) else {
         return Ok(ScalarValue::Null);
@@ -84,14 +87,21 @@ fn format(values: &Values<'_>) -> Result<ScalarValue> {
             Some(tail) if digits > 0 => (after[..digits].parse().unwrap_or(usize::MAX), tail),
             _ => (next, after),
         };
-        let mut tail = after.chars();
+        let (left_aligned, after) = match after.strip_prefix('-') {
+            Some(tail) => (true, tail),
+            None => (false, after),
+        };
+        let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let width = after[..digits].parse().unwrap_or(0).min(FORMAT_WIDTH_MAX);
+        let mut tail = after[digits..].chars();
         let conversion = tail.next().ok_or_else(|| values.refuse("unterminated format specifier"))?;
         rest = tail.as_str();
         if conversion == '%' {
             out.push('%');
             continue;
         }
-        out.push_str(&converted(values, position, conversion)?);
+        let text = converted(values, position, conversion)?;
+        out.push_str(&if left_aligned { format!("{text:<width$}") } else { format!("{text:>width$}") });
         next = position + 1;
     }
     out.push_str(rest);

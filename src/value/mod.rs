@@ -5,5 +5,6 @@
 //! wire and the casts to and from text. Messages and frames are the server's business.
 
 pub mod input;
+pub mod json;
 pub mod output;
 pub mod types;

@@ -4,7 +4,8 @@
 //! cast becomes a function: `regclassin` gives the oid, `regclassout` the name.
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Expr, Function, ObjectName, Value,
+    ArrayElemTypeDef, BinaryOperator, CharacterLength, DataType, ExactNumberInfo, Expr, Function, ObjectName,
+    Value,
 };
 
 use super::build::{call, cast, inner, number, parts, take};
@@ -39,12 +40,17 @@ pub(super) fn rewrite(expr: &mut Expr) {
     let Expr::Cast { expr: value, data_type, .. } = expr else {
         return;
     };
+    if let Some(day) = relative_day(value, data_type) {
+        **value = day;
+    }
     if is_uuid(data_type) {
         *expr = call(UUID_IN, vec![take(value)]);
     } else if let Some((_, input, _)) = reference(data_type) {
         *expr = call(input, vec![take(value)]);
     } else if let Some(output) = output_of(value).filter(|_| is_text(data_type)) {
         *expr = call(output, vec![take(value)]);
+    } else if let Some(name) = json_name(data_type) {
+        *expr = call(name, vec![cast(take(value), DataType::Text)]);
     } else if is_numeric(data_type) {
         match digits_of(value) {
             Some((digits, decimals)) => *data_type = numeric_of(digits, decimals),
@@ -59,6 +65,37 @@ pub(super) fn rewrite(expr: &mut Expr) {
         *expr = call("left", vec![cast(take(value), DataType::Text), length]);
     } else {
         *data_type = plain(data_type);
+    }
+}
+
+/// The day or moment that a word means, where it is cast to a date or timestamp.
+fn relative_day(value: &Expr, data_type: &DataType) -> Option<Expr> {
+    let data_type = plain(data_type);
+    if !matches!(data_type, DataType::Date | DataType::Timestamp(..)) {
+        return None;
+    }
+    let Expr::Value(value) = inner(value) else { return None };
+    let Value::SingleQuotedString(word) = &value.value else { return None };
+    let today = || call("current_date", vec![]);
+    let moved = |op: BinaryOperator| {
+        let (left, right) = (Box::new(today()), Box::new(cast(number(1), DataType::Integer(None))));
+        Expr::Nested(Box::new(Expr::BinaryOp { left, op, right }))
+    };
+    Some(match word.trim().to_ascii_lowercase().as_str() {
+        "now" => call("now", vec![]),
+        "today" => today(),
+        "yesterday" => moved(BinaryOperator::Minus),
+        "tomorrow" => moved(BinaryOperator::Plus),
+        _ => return None,
+    })
+}
+
+/// The function that reads a json of this type.
+fn json_name(data_type: &DataType) -> Option<&'static str> {
+    match data_type {
+        DataType::JSON => Some("json"),
+        DataType::JSONB => Some("jsonb"),
+        other => ["json", "jsonb"].into_iter().find(|name| is_named(other, name)),
     }
 }
 

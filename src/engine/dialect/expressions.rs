@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Interval, ObjectName, Query, Select, SelectItem, UnaryOperator, Value,
-    ValueWithSpan, Values, VisitMut, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, Interval, ObjectName, Query, Select, SelectItem, UnaryOperator, Value, ValueWithSpan, Values,
+    VisitMut, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use super::build::{call, cast, folded, inner, number, parts, take};
 use super::casts::array_elements;
+use super::functions::{arrays_of, mark_of};
 use crate::function::{SIMILAR_TO_ESCAPE, TIMEZONE};
 
 /// Schemas of built-in functions, which the planner knows by their bare names.
@@ -31,9 +32,6 @@ pub(super) fn rewrite(expr: &mut Expr) {
         // An interval is read as its text is cast; DataFusion's own reader knows fewer forms.
         Expr::Interval(interval) if interval.leading_field.is_none() && is_string(&interval.value) => {
             *expr = cast(take(&mut interval.value), INTERVAL);
-        }
-        Expr::Extract { field: DateTimeField::Second | DateTimeField::Seconds, expr: moment, .. } => {
-            *expr = seconds(take(moment));
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
             *expr = call(TIMEZONE, vec![take(time_zone), take(timestamp)]);
@@ -71,6 +69,11 @@ pub(super) fn rewrite(expr: &mut Expr) {
                 && let Some(list) = listed(right)
             {
                 *expr = Expr::InList { expr: Box::new(take(left)), list, negated: true };
+            }
+        }
+        Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => {
+            if let Some(either) = like_any(expr) {
+                *expr = either;
             }
         }
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
@@ -170,18 +173,6 @@ fn frame_bounds(function: &mut Function) {
     }
 }
 
-/// The seconds of a moment with their decimals, which DataFusion's own field leaves out.
-fn seconds(moment: Expr) -> Expr {
-    let field = Expr::value(Value::SingleQuotedString("microsecond".to_owned()));
-    let micros = cast(call("date_part", vec![field, moment]), DataType::DoublePrecision);
-    let million = cast(number(1_000_000), DataType::DoublePrecision);
-    Expr::Nested(Box::new(Expr::BinaryOp {
-        left: Box::new(micros),
-        op: BinaryOperator::Divide,
-        right: Box::new(million),
-    }))
-}
-
 /// `mod(a, b)` and `div(a, b)` as operators.
 fn division(function: &mut Function) -> Option<Expr> {
     let name = parts(&function.name);
@@ -218,7 +209,7 @@ pub(super) fn integer_values(values: &mut Values) {
     values.rows.iter_mut().flat_map(|row| row.iter_mut()).for_each(integer);
 }
 
-fn integer(expr: &mut Expr) {
+pub(super) fn integer(expr: &mut Expr) {
     let digits = match &*expr {
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => expr.as_ref(),
         other => other,
@@ -262,6 +253,22 @@ fn listed(array: &mut Expr) -> Option<Vec<Expr>> {
     }
 }
 
+/// `x LIKE ANY (ARRAY[p, q])` as `x LIKE p OR x LIKE q`.
+fn like_any(expr: &Expr) -> Option<Expr> {
+    let (Expr::Like { pattern, .. } | Expr::ILike { pattern, .. }) = expr else { return None };
+    let one = |pattern: Expr| {
+        let mut like = expr.clone();
+        if let Expr::Like { any, pattern: own, .. } | Expr::ILike { any, pattern: own, .. } = &mut like {
+            (*any, **own) = (false, pattern);
+        }
+        like
+    };
+    let all = listed(&mut pattern.as_ref().clone())?.into_iter().map(one);
+    let or =
+        |left, right| Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Or, right: Box::new(right) };
+    all.reduce(or).map(|either| Expr::Nested(Box::new(either)))
+}
+
 /// `LIKE p ESCAPE e` with a pattern that escapes with backslashes.
 fn escape(pattern: &mut Expr, escape_char: &mut Option<ValueWithSpan>) {
     let Some(escape) = escape_char.take() else {
@@ -283,7 +290,20 @@ pub(super) fn expand_series(select: &mut Select) {
         let Expr::Function(function) = &*expr else {
             continue;
         };
-        match parts(&function.name).pop().as_deref() {
+        let name = parts(&function.name).pop();
+        if let Some(name) = &name
+            && let FunctionArguments::List(list) = &function.args
+            && let Some((arrays, _)) = arrays_of(name, list.args.iter().filter_map(plain_argument).collect())
+            && let [array] = arrays.as_slice()
+        {
+            let rows = call("unnest", vec![array.clone()]);
+            *expr = match mark_of(name) {
+                Some(mark) => call(mark, vec![rows]),
+                None => rows,
+            };
+            continue;
+        }
+        match name.as_deref() {
             Some("generate_series") => *expr = call("unnest", vec![take(expr)]),
             Some("generate_subscripts") => {
                 if let Some(array) = first_argument(function) {
@@ -322,6 +342,13 @@ impl VisitorMut for Expanded {
             *expr = call("unnest", vec![take(expr)]);
         }
         ControlFlow::Continue(())
+    }
+}
+
+fn plain_argument(argument: &FunctionArg) -> Option<Expr> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
     }
 }
 

@@ -1,10 +1,16 @@
 //! What stands in FROM: system tables by their bare names, and functions that give rows.
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias, TableAliasColumnDef, TableFactor,
-};
+use std::ops::ControlFlow;
 
-use super::build::{number, parts};
+use datafusion::sql::sqlparser::ast::{
+    DataType, Expr, FunctionArg, FunctionArgExpr, Ident, LimitClause, ObjectName, Query, TableAlias,
+    TableAliasColumnDef, TableFactor, Visit, Visitor,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::build::{call, cast, number, parts};
+use super::functions::{arrays_of, mark_of};
 use super::scope::{Scope, column};
 use crate::system;
 
@@ -12,28 +18,126 @@ use crate::system;
 pub(super) fn rewrite(factor: &mut TableFactor, ctes: &[String]) {
     match factor {
         TableFactor::Table { name, alias, args: None, .. } => qualify(name, alias, ctes),
-        TableFactor::Table { name, alias, args: Some(args), .. } => {
-            let function = unqualify(name);
-            match function.as_deref() {
-                Some("unnest") => {
-                    let array_exprs = args.args.iter().filter_map(argument).cloned().collect();
-                    let mut alias = alias.take();
-                    name_column("unnest", &mut alias);
-                    *factor = unnest(alias, array_exprs);
-                }
-                Some("generate_series") => name_column("generate_series", alias),
-                _ => {}
+        TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
+            let arguments = args.args.iter().filter_map(argument).cloned().collect();
+            let function = Call { name: unqualify(name), arguments, ordinality: *with_ordinality };
+            if let Some(rewritten) = function.rows(alias) {
+                *factor = rewritten;
             }
         }
-        TableFactor::Function { name, alias, .. } => {
-            let function = unqualify(name);
-            if function.as_deref() == Some("generate_series") {
-                name_column("generate_series", alias);
+        TableFactor::Function { name, args, alias, with_ordinality, .. } => {
+            let arguments = args.iter().filter_map(argument).cloned().collect();
+            let function = Call { name: unqualify(name), arguments, ordinality: *with_ordinality };
+            if let Some(rewritten) = function.rows(alias) {
+                *factor = rewritten;
             }
         }
-        TableFactor::UNNEST { alias, with_offset: false, .. } => name_column("unnest", alias),
+        TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
+            let arguments = std::mem::take(array_exprs);
+            let function = Call { name: Some("unnest".to_owned()), arguments, ordinality: *with_ordinality };
+            if let Some(rewritten) = function.rows(alias) {
+                *factor = rewritten;
+            }
+        }
         _ => {}
     }
+}
+
+/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`.
+pub(super) fn fetch(query: &mut Query) {
+    let Some(fetch) = query.fetch.take_if(|fetch| !fetch.with_ties && !fetch.percent) else { return };
+    let rows = Some(fetch.quantity.unwrap_or_else(|| number(1)));
+    query.limit_clause = Some(match query.limit_clause.take() {
+        Some(LimitClause::LimitOffset { offset, limit_by, .. }) => {
+            LimitClause::LimitOffset { limit: rows, offset, limit_by }
+        }
+        _ => LimitClause::LimitOffset { limit: rows, offset: None, limit_by: vec![] },
+    });
+}
+
+/// A function in FROM.
+struct Call {
+    name: Option<String>,
+    arguments: Vec<Expr>,
+    /// Whether its rows are numbered.
+    ordinality: bool,
+}
+
+impl Call {
+    /// The elements of arrays that are the function's rows; none for a function that the planner knows.
+    fn rows(self, alias: &mut Option<TableAlias>) -> Option<TableFactor> {
+        let name = self.name.as_deref()?;
+        let (mut arrays, names): (Vec<Expr>, Vec<&str>) = match name {
+            "unnest" => (self.arguments, vec!["unnest"]),
+            "generate_series" if self.ordinality || self.arguments.iter().any(has_column) => {
+                (vec![call(name, self.arguments)], vec!["generate_series"])
+            }
+            "generate_series" => {
+                name_columns(&["generate_series"], true, alias);
+                return None;
+            }
+            _ => {
+                let (arrays, names) = arrays_of(name, self.arguments)?;
+                (arrays, names.to_vec())
+            }
+        };
+        // A function with names of its own for its columns keeps them under an alias.
+        let by_alias = names.len() == 1 && names[0] == name;
+        let mut alias = alias.take();
+        name_columns(&names, by_alias, &mut alias);
+        if self.ordinality {
+            let length = cast(call("cardinality", vec![arrays[0].clone()]), DataType::BigInt(None));
+            arrays.push(call("generate_series", vec![number(1), length]));
+            let columns = alias.iter_mut().map(|alias| &mut alias.columns);
+            for columns in columns.filter(|columns| columns.len() < arrays.len()) {
+                columns.push(TableAliasColumnDef { name: Ident::new("ordinality"), data_type: None });
+            }
+        }
+        let rows = unnest(alias, arrays);
+        Some(match mark_of(name) {
+            Some(mark) => marked(mark, &rows).unwrap_or(rows),
+            None => rows,
+        })
+    }
+}
+
+/// Rows whose last column is marked as json; the rows themselves if they cannot be.
+fn marked(mark: &str, rows: &TableFactor) -> Option<TableFactor> {
+    let TableFactor::UNNEST { alias: Some(alias), array_exprs, with_offset: false, .. } = rows else {
+        return None;
+    };
+    let columns: Vec<String> = alias.columns.iter().map(|column| column.name.to_string()).collect();
+    let numbered =
+        columns.len() > 1 && alias.columns.last().is_some_and(|last| last.name.value == "ordinality");
+    let json = columns.len().checked_sub(1 + usize::from(numbered))?;
+    let list = columns.iter().enumerate().map(|(at, column)| match at == json {
+        true => format!("{mark}({column}) AS {column}"),
+        false => column.clone(),
+    });
+    let list = list.collect::<Vec<_>>().join(", ");
+    let sql = format!("SELECT {list} FROM {rows}");
+    let query = Parser::new(&PostgreSqlDialect {}).try_with_sql(&sql).ok()?.parse_query().ok()?;
+    Some(TableFactor::Derived {
+        lateral: array_exprs.iter().any(has_column),
+        subquery: query,
+        alias: Some(alias.clone()),
+        sample: None,
+    })
+}
+
+/// Whether an expression names a column.
+fn has_column(expr: &Expr) -> bool {
+    struct Columns;
+    impl Visitor for Columns {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    expr.visit(&mut Columns).is_break()
 }
 
 /// `pg_class` as `pg_catalog.pg_class`: PostgreSQL looks there first, whatever the search path.
@@ -99,10 +203,12 @@ fn unnest(alias: Option<TableAlias>, array_exprs: Vec<Expr>) -> TableFactor {
     }
 }
 
-/// Names the one column of a function as PostgreSQL does: after the alias, or after the function.
-fn name_column(function: &str, alias: &mut Option<TableAlias>) {
-    let alias = alias.get_or_insert_with(|| named(function));
+/// Names the columns of a function as PostgreSQL does: the one column after the alias, or after the function.
+fn name_columns(names: &[&str], by_alias: bool, alias: &mut Option<TableAlias>) {
+    let alias = alias.get_or_insert_with(|| named(names[0]));
     if alias.columns.is_empty() {
-        alias.columns.push(TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+        let name = |name: &&str| if by_alias { alias.name.clone() } else { Ident::new(*name) };
+        let columns = names.iter().map(|one| TableAliasColumnDef { name: name(one), data_type: None });
+        alias.columns = columns.collect();
     }
 }

@@ -1,4 +1,5 @@
-//! Arrays in FROM: `unnest(c.conkey) WITH ORDINALITY`, where the array is another item's column.
+//! Arrays in FROM: `unnest(c.conkey) WITH ORDINALITY`, where the array is a column of a system table or of
+//! a query around. Others are joined once the statement is planned (`plan/lateral.rs`).
 //!
 //! DataFusion unnests only what needs no other item of FROM. The arrays are therefore looked up by
 //! their text: `FROM t, unnest(t.a) u(x)` becomes a join of `t` with the elements of all different arrays
@@ -14,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::build::{call, cast, folded, number, parts};
 use super::relations::is_system_table;
-use super::scope::{Scope, factor_name, factors};
+use super::scope::{Scope, factor_name, factors, system_table};
 use super::subqueries::empty_query;
 use crate::system;
 
@@ -106,7 +107,9 @@ fn argument(argument: &FunctionArg) -> Option<Expr> {
 fn replace(factor: &mut TableFactor, before: &[TableFactor], outer: &[Scope]) -> Option<Expr> {
     let unnest = read(factor)?;
     let source = unnest.arrays.iter().find_map(|array| source_of(array, before, outer));
-    if source.is_none() && !unnest.counted {
+    if source.is_none()
+        && (!unnest.counted || unnest.arrays.iter().any(|array| !columns_in(array).is_empty()))
+    {
         return None;
     }
     let name = unnest.alias.as_ref().map_or_else(|| "unnest".to_owned(), |alias| folded(&alias.name));
@@ -130,8 +133,10 @@ fn source_of(array: &Expr, before: &[TableFactor], outer: &[Scope]) -> Option<Ta
         None => has_column(factor, &column),
     };
     let mut inner = before.iter().filter(|factor| read(factor).is_none());
-    let found = inner.find(holds).cloned();
-    found.or_else(|| outer.iter().rev().find_map(|scope| scope.factors.iter().find(holds).cloned()))
+    match inner.find(holds) {
+        Some(factor) => system_table(factor, &[]).map(|_| factor.clone()),
+        None => outer.iter().rev().find_map(|scope| scope.factors.iter().find(holds).cloned()),
+    }
 }
 
 fn has_column(factor: &TableFactor, column: &str) -> bool {

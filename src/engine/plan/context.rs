@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DFSchema, TableReference};
+use datafusion::common::{DFSchema, ScalarValue, TableReference};
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
@@ -24,7 +24,7 @@ use crate::error::Error;
 /// Functions in FROM that count from one value to another.
 const SERIES: [&str; 2] = ["generate_series", "range"];
 
-/// The arguments of a series over timestamps as DataFusion takes them: in nanoseconds, and typed.
+/// The arguments of a series as DataFusion takes them: bigints, or timestamps in nanoseconds, and typed.
 fn series_arguments(args: Vec<Expr>, computed: impl Fn(Expr) -> Result<Expr>) -> Result<Vec<Expr>> {
     let zone = args.iter().find_map(|arg| match arg {
         Expr::Literal(value, _) => match value.data_type() {
@@ -33,7 +33,15 @@ fn series_arguments(args: Vec<Expr>, computed: impl Fn(Expr) -> Result<Expr>) ->
         },
         _ => None,
     });
-    let Some(zone) = zone else { return Ok(args) };
+    let Some(zone) = zone else {
+        let whole = |arg: Expr| match arg {
+            Expr::Literal(ScalarValue::Int32(value), metadata) => {
+                Expr::Literal(ScalarValue::Int64(value.map(i64::from)), metadata)
+            }
+            other => other,
+        };
+        return Ok(args.into_iter().map(whole).collect());
+    };
     let moment = DataType::Timestamp(TimeUnit::Nanosecond, zone);
     let fitted = |(at, arg): (usize, Expr)| match at {
         0 | 1 => computed(Expr::Cast(Cast::new(Box::new(arg), moment.clone()))),
@@ -59,6 +67,12 @@ impl<'a> Tables<'a> {
 
     pub fn holds(&self, reference: &TableReference) -> bool {
         self.sources.contains_key(reference)
+    }
+
+    /// The names of a table's columns.
+    pub fn columns(&self, reference: &TableReference) -> Option<Vec<String>> {
+        let schema = self.sources.get(reference)?.schema();
+        Some(schema.fields().iter().map(|field| field.name().clone()).collect())
     }
 
     /// An expression without columns, its types coerced, as far computed as it can be before it runs.
