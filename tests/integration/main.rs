@@ -13,6 +13,7 @@ mod histories;
 mod interop;
 mod lakes;
 mod limits;
+mod manual;
 mod past;
 mod raw;
 mod rest;

@@ -46,7 +46,7 @@ async fn every_file_holds_in_s3() {
 }
 
 /// The files of the manual in the order of their paths, at least one.
-fn manual() -> Vec<PathBuf> {
+pub fn manual() -> Vec<PathBuf> {
     let mut files = Vec::new();
     collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql"), &mut files);
     files.retain(|file| file.extension().is_some_and(|extension| extension == "slt"));
