@@ -9,8 +9,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr, TypePlanner,
+};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator};
 
 use crate::error;
@@ -107,6 +109,14 @@ impl References {
     }
 }
 
+/// A text that stands beside a truth value, read as one: `indisprimary = 't'`.
+fn truth_beside(truth: &Expr, text: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let Expr::Literal(value, _) = text else { return None };
+    value.try_as_str()??;
+    let is_truth = truth.get_type(schema).ok()? == DataType::Boolean;
+    is_truth.then(|| Expr::Cast(Cast::new(Box::new(text.clone()), DataType::Boolean)))
+}
+
 impl ExprPlanner for References {
     fn plan_binary_op(
         &self,
@@ -118,7 +128,27 @@ impl ExprPlanner for References {
                 expr.right = read;
             } else if let Some(read) = self.beside(&expr.right, &expr.left, schema) {
                 expr.left = read;
+            } else if let Some(read) = truth_beside(&expr.left, &expr.right, schema) {
+                expr.right = read;
+            } else if let Some(read) = truth_beside(&expr.right, &expr.left, schema) {
+                expr.left = read;
             }
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+
+    /// `indkey[0]`: the vectors of the catalog count from 0.
+    fn plan_field_access(
+        &self,
+        mut expr: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        if let GetFieldAccess::ListIndex { key } = &expr.field_access
+            && let Ok((_, field)) = expr.expr.to_field(schema)
+            && field.metadata().get(PG_TYPE).is_some_and(|name| name == "int2vector" || name == "oidvector")
+        {
+            let key = Box::new(key.as_ref().clone() + lit(1_i64));
+            expr.field_access = GetFieldAccess::ListIndex { key };
         }
         Ok(PlannerResult::Original(expr))
     }

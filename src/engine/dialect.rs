@@ -7,12 +7,14 @@
 mod build;
 mod casts;
 mod emptiness;
+mod exists;
 mod expressions;
 mod functions;
 mod merged;
 mod names;
 mod outer;
 mod relations;
+mod rowless;
 mod rows;
 mod scope;
 mod subqueries;
@@ -94,7 +96,7 @@ impl VisitorMut for Rewriter {
         merged::rewrite(select);
         expressions::expand_series(select);
         expressions::integer_columns(select);
-        subqueries::count_existing(select);
+        subqueries::count_existing(select, &self.ctes);
         let scope = scope::Scope::of(select, &self.ctes, &self.scopes);
         self.scopes.push(scope);
         ControlFlow::Continue(())
@@ -114,12 +116,13 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        rowless::rewrite(factor);
         relations::rewrite(factor, &self.ctes);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        relations::table_oid(expr, &self.scopes);
+        relations::system_column(expr, &self.scopes);
         rows::rewrite(expr);
         subqueries::rewrite(expr, &self.ctes, &self.scopes);
         ControlFlow::Continue(())

@@ -80,6 +80,9 @@ fn visibility(session: &Arc<SessionFacts>) -> Vec<RowFunction> {
         "pg_opfamily_is_visible",
         "pg_statistics_obj_is_visible",
         "pg_ts_config_is_visible",
+        "pg_ts_dict_is_visible",
+        "pg_ts_parser_is_visible",
+        "pg_ts_template_is_visible",
         "pg_type_is_visible",
     ];
     let mut all = vec![table];

@@ -13,6 +13,7 @@ mod facts;
 mod float;
 mod integer;
 mod interval;
+mod introspection;
 pub mod json;
 mod length;
 pub mod lock;
@@ -84,6 +85,7 @@ pub fn stateless_functions() -> Vec<Arc<ScalarUDF>> {
         similar::functions(),
         pattern::functions(),
         moment::functions(),
+        introspection::functions(),
     ];
     let mut all: Vec<Arc<ScalarUDF>> = rows.into_iter().flatten().map(row::RowFunction::into_udf).collect();
     all.push(single::only_value());

@@ -43,13 +43,15 @@ pub(super) fn functions() -> Vec<RowFunction> {
         .nulls(),
         RowFunction::new("pg_encoding_to_char", 1..=1, DataType::Utf8, |values| {
             Ok(utf8(if values.integer(0) == Some(UTF8_ENCODING) { "UTF8" } else { "" }))
-        }),
+        })
+        .typed("name"),
         RowFunction::new("pg_char_to_encoding", 1..=1, DataType::Int32, |values| {
             let name = values.text(0).unwrap_or_default().to_ascii_uppercase();
             let known = matches!(name.as_str(), "UTF8" | "UTF-8" | "UNICODE");
             Ok(ScalarValue::Int32(Some(if known { UTF8_ENCODING as i32 } else { -1 })))
         }),
         RowFunction::new("getdatabaseencoding", 0..=0, DataType::Utf8, |_| Ok(utf8("UTF8")))
+            .typed("name")
             .alias("pg_client_encoding"),
     ]
 }

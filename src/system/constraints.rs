@@ -214,6 +214,42 @@ pub(super) const KEY_COLUMNS: PerRelation = PerRelation {
     },
 };
 
+/// Columns that keys are made of.
+pub(super) const USED_COLUMNS: PerRelation = PerRelation {
+    before: |_, _| {},
+    keys: |listing, entry| of_table(listing, entry).into(),
+    ordinal: None,
+    indexes: None,
+    reads: |_, _| true,
+    rows: |_, listing, entry, detail, rows| {
+        let Some(detail) = detail else { return };
+        for key in &detail.rules.keys {
+            for (_, column) in columns_of(key, detail) {
+                let mut cells: Vec<_> = of_table(listing, entry).into();
+                cells.extend(named(listing, entry, &Constraint::Key(key)));
+                cells.push(("column_name", column.into()));
+                rows.push_all(&cells);
+            }
+        }
+    },
+};
+
+/// Tables that keys belong to.
+pub(super) const USED_TABLES: PerRelation = PerRelation {
+    before: |_, _| {},
+    keys: |listing, entry| of_table(listing, entry).into(),
+    ordinal: None,
+    indexes: None,
+    reads: |_, _| true,
+    rows: |_, listing, entry, detail, rows| {
+        for key in detail.into_iter().flat_map(|detail| &detail.rules.keys) {
+            let mut cells: Vec<_> = of_table(listing, entry).into();
+            cells.extend(named(listing, entry, &Constraint::Key(key)));
+            rows.push_all(&cells);
+        }
+    },
+};
+
 pub(super) const CHECK_CONSTRAINTS: PerRelation = PerRelation {
     before: |_, _| {},
     keys: |listing, entry| {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, SchemaRef, TimeUnit};
 
 use crate::function::types::PG_TYPE;
 
@@ -86,6 +86,7 @@ fn arrow_type(pg_type: &str) -> DataType {
         "float4" => DataType::Float32,
         "bytea" => DataType::Binary,
         "timestamptz" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        "interval" => DataType::Interval(IntervalUnit::MonthDayNano),
         "int2vector" | "_int2" => list(DataType::Int16),
         "oidvector" | "_oid" => list(DataType::Int64),
         "_float4" => list(DataType::Float32),

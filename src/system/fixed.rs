@@ -133,6 +133,16 @@ pub(super) fn tablespaces(_: &Context, rows: &mut Rows) {
     }
 }
 
+/// UTC alone: it is the zone of every timestamp that a lake stores. Others can be set all the same.
+pub(super) fn time_zones(_: &Context, rows: &mut Rows) {
+    rows.push([
+        ("name", "UTC".into()),
+        ("abbrev", "UTC".into()),
+        ("utc_offset", "0 seconds".into()),
+        ("is_dst", false.into()),
+    ]);
+}
+
 pub(super) fn types(_: &Context, rows: &mut Rows) {
     for one in types::all() {
         base_type(one, rows);

@@ -33,6 +33,17 @@ pub(super) fn character_sets(context: &Context, rows: &mut Rows) {
     ]);
 }
 
+pub(super) fn collations(context: &Context, rows: &mut Rows) {
+    for name in ["default", "C", "POSIX"] {
+        rows.push([
+            ("collation_catalog", (&context.database).into()),
+            ("collation_schema", "pg_catalog".into()),
+            ("collation_name", name.into()),
+            ("pad_attribute", "NO PAD".into()),
+        ]);
+    }
+}
+
 pub(super) fn schemata(_: &Context, listing: &Listing, rows: &mut Rows) {
     for namespace in &listing.namespaces {
         rows.push([

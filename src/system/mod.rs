@@ -17,6 +17,7 @@ mod relations;
 mod rows;
 mod scan;
 mod source;
+mod statistics;
 
 #[cfg(test)]
 pub(crate) mod tests;

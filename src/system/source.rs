@@ -8,7 +8,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use super::definition::Definition;
 use super::listing::{Entry, Listing};
 use super::rows::{Cell, Rows};
-use super::{activity, constraints, fixed, indexes, information, procedures, relations};
+use super::{activity, constraints, fixed, indexes, information, procedures, relations, statistics};
 use crate::catalog::{Browse, RelationDetail};
 use crate::function::{CatalogFacts, SessionFacts};
 
@@ -99,18 +99,28 @@ pub(super) fn of(definition: &Definition) -> Source {
         ("pg_catalog", "pg_namespace") => Source::Names(relations::namespaces),
         ("pg_catalog", "pg_prepared_statements") => Source::Fixed(activity::statements),
         ("pg_catalog", "pg_proc") => Source::Fixed(procedures::rows),
+        ("pg_catalog", "pg_authid") => Source::Fixed(fixed::roles),
         ("pg_catalog", "pg_roles") => Source::Fixed(fixed::roles),
         ("pg_catalog", "pg_settings") => Source::Fixed(fixed::settings),
         ("pg_catalog", "pg_stat_activity") => Source::Fixed(activity::sessions),
+        ("pg_catalog", "pg_stat_all_tables") => Source::Relations(statistics::ALL_TABLES),
+        ("pg_catalog", "pg_stat_database") => Source::Fixed(statistics::databases),
+        ("pg_catalog", "pg_stat_sys_tables") => Source::Relations(statistics::SYSTEM_TABLES),
+        ("pg_catalog", "pg_stat_user_tables") => Source::Relations(statistics::USER_TABLES),
         ("pg_catalog", "pg_stats") => Source::Relations(relations::STATISTICS),
         ("pg_catalog", "pg_tables") => Source::Names(relations::tables),
         ("pg_catalog", "pg_tablespace") => Source::Fixed(fixed::tablespaces),
         ("pg_catalog", "pg_type") => Source::Fixed(fixed::types),
+        ("pg_catalog", "pg_shadow") => Source::Fixed(fixed::users),
+        ("pg_catalog", "pg_timezone_names") => Source::Fixed(fixed::time_zones),
         ("pg_catalog", "pg_user") => Source::Fixed(fixed::users),
         ("pg_catalog", "pg_views") => Source::Names(relations::views),
         ("information_schema", "character_sets") => Source::Fixed(information::character_sets),
         ("information_schema", "check_constraints") => Source::Relations(constraints::CHECK_CONSTRAINTS),
+        ("information_schema", "collations") => Source::Fixed(information::collations),
         ("information_schema", "columns") => Source::Relations(information::COLUMNS),
+        ("information_schema", "constraint_column_usage") => Source::Relations(constraints::USED_COLUMNS),
+        ("information_schema", "constraint_table_usage") => Source::Relations(constraints::USED_TABLES),
         ("information_schema", "enabled_roles") => Source::Fixed(information::enabled_roles),
         ("information_schema", "information_schema_catalog_name") => Source::Fixed(information::catalog_name),
         ("information_schema", "key_column_usage") => Source::Relations(constraints::KEY_COLUMNS),

@@ -180,7 +180,7 @@ fn output_of(value: &Expr) -> Option<&'static str> {
 /// The type of a cast as the planner knows it.
 pub fn planned(data_type: &DataType) -> DataType {
     match reference(data_type) {
-        Some(_) => DataType::BigInt(None),
+        Some(_) => DataType::Text,
         None => plain(data_type),
     }
 }

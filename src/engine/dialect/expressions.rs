@@ -316,7 +316,10 @@ pub(super) fn expand_series(select: &mut Select) {
     }
 }
 
-/// Unnests what `_pg_expandarray` gives, anywhere in a column but in no subquery.
+/// Functions that give a list of rows, where PostgreSQL's give the rows.
+const EXPANDED: [&str; 2] = ["_pg_expandarray", "aclexplode"];
+
+/// Unnests what they give, anywhere in a column but in no subquery.
 struct Expanded {
     depth: usize,
 }
@@ -337,7 +340,7 @@ impl VisitorMut for Expanded {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Function(function) = &*expr
             && self.depth == 0
-            && parts(&function.name).last().is_some_and(|name| name == "_pg_expandarray")
+            && parts(&function.name).last().is_some_and(|name| EXPANDED.contains(&name.as_str()))
         {
             *expr = call("unnest", vec![take(expr)]);
         }

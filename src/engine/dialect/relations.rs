@@ -159,18 +159,29 @@ pub(super) fn is_system_table(name: &str) -> bool {
     name.starts_with("pg_") && system::names("pg_catalog").contains(&name)
 }
 
-/// `c.tableoid` of a system table as its number: such a column is in every table of PostgreSQL, unseen.
-pub(super) fn table_oid(expr: &mut Expr, scopes: &[Scope]) {
+/// `c.tableoid` and `c.xmin` of a system table as their numbers: such columns are in every table of
+/// PostgreSQL, unseen. Rows of the catalog are as if frozen.
+pub(super) fn system_column(expr: &mut Expr, scopes: &[Scope]) {
     let Some((table, name)) = column(expr) else {
         return;
     };
-    if name != "tableoid" {
-        return;
+    let known = || scopes.iter().rev().find_map(|scope| scope.tables.get(&table));
+    match name.as_str() {
+        "tableoid" => {
+            if let Some(oid) = known().and_then(|table| system::oid("pg_catalog", table)) {
+                *expr = cast(number(oid.unsigned_abs()), DataType::Custom(word("oid"), vec![]));
+            }
+        }
+        "xmin" if known().is_some() => *expr = cast(number(FROZEN), DataType::Custom(word("xid"), vec![])),
+        _ => {}
     }
-    let known = scopes.iter().rev().find_map(|scope| scope.tables.get(&table));
-    if let Some(oid) = known.and_then(|table| system::oid("pg_catalog", table)) {
-        *expr = number(oid.unsigned_abs());
-    }
+}
+
+/// PostgreSQL's FrozenTransactionId.
+const FROZEN: u64 = 2;
+
+fn word(word: &str) -> ObjectName {
+    ObjectName::from(vec![Ident::new(word)])
 }
 
 /// Takes `pg_catalog.` off a function's name and gives the bare name.

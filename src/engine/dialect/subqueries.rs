@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::build::{array_agg, boolean, call, cast, inner, null, number, ordered_call, parts, take};
 use super::emptiness::{aggregates, is_empty, never};
+use super::exists::link_by_columns;
 use super::outer::fold_conditions;
 use super::scope::{Scope, is_correlated};
 use crate::function::{ARRAY_OR_EMPTY, FIRST_TWO, ONLY_VALUE};
@@ -78,8 +79,8 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
 }
 
 /// Spells `EXISTS (SELECT …)` in the SELECT list as a count: the planner joins it only where it filters.
-pub(super) fn count_existing(select: &mut Select) {
-    let mut counted = Counted { depth: 0 };
+pub(super) fn count_existing(select: &mut Select, ctes: &[String]) {
+    let mut counted = Counted { ctes, depth: 0 };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
             let _ = VisitMut::visit(expr, &mut counted);
@@ -87,12 +88,13 @@ pub(super) fn count_existing(select: &mut Select) {
     }
 }
 
-struct Counted {
+struct Counted<'a> {
+    ctes: &'a [String],
     /// Queries around the current place, within the SELECT list.
     depth: usize,
 }
 
-impl VisitorMut for Counted {
+impl VisitorMut for Counted<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
@@ -116,6 +118,7 @@ impl VisitorMut for Counted {
         let Some(select) = plain_select(subquery) else { return ControlFlow::Continue(()) };
         select.projection = vec![SelectItem::UnnamedExpr(call("count", vec![number(1)]))];
         subquery.order_by = None;
+        link_by_columns(subquery, self.ctes);
         let count = Expr::Subquery(std::mem::replace(subquery, empty_query()));
         // Over system tables without rows, the whole subquery becomes a null.
         let count = call("coalesce", vec![count, number(0)]);
