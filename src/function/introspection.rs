@@ -53,9 +53,8 @@ fn privilege() -> Fields {
 /// The parts of a qualified name, folded to lower case unless they are quoted.
 fn parse_ident(values: &Values<'_>) -> Result<ScalarValue> {
     let text = values.text(0).unwrap_or_default();
-    let invalid = |why: &str| {
-        Error::InvalidParameter(format!("string is not a valid identifier: \"{text}\"{why}"))
-    };
+    let invalid =
+        |why: &str| Error::InvalidParameter(format!("string is not a valid identifier: \"{text}\"{why}"));
     let (mut parts, mut rest) = (vec![], text.trim());
     loop {
         let part = match rest.strip_prefix('"') {
@@ -65,7 +64,8 @@ fn parse_ident(values: &Values<'_>) -> Result<ScalarValue> {
                 part
             }
             None => {
-                let length = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(rest.len());
+                let length =
+                    rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(rest.len());
                 let (part, after) = rest.split_at(length);
                 rest = after.trim_start();
                 if part.starts_with(|c: char| c.is_ascii_digit() || c == '$') {

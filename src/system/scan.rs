@@ -162,14 +162,27 @@ impl SystemScan {
             Some(keys) => self.with_passing_indexes(keys, listing)?,
             None => vec![],
         };
+        // A name is that of a table before it is an index's: where one passes, no other table is read to
+        // see what its keys are called.
+        let named = source.indexes.is_some() && own.contains(&true) && self.asks_for_a_name();
         let passes = |at: usize| match &source.indexes {
+            Some(keys) if named && !keys.alone => own[at],
             Some(keys) if keys.alone => own[at] && indexed[at],
             Some(_) => own[at] || indexed[at],
             None => own[at],
         };
         let entries = listing.entries.iter().enumerate();
         let wanted = entries.filter(|(at, _)| passes(*at)).map(|(_, entry)| entry.clone()).collect();
-        Ok((wanted, indexed.contains(&true)))
+        let may_be_indexed = indexed.iter().zip(own).any(|(indexed, own)| *indexed && (own || !named));
+        Ok((wanted, may_be_indexed))
+    }
+
+    /// Whether a filter looks at `relname` and no other column.
+    fn asks_for_a_name(&self) -> bool {
+        self.filters.iter().any(|filter| {
+            let columns = collect_columns(filter);
+            columns.len() == 1 && columns.iter().all(|column| column.name() == "relname")
+        })
     }
 
     /// Which relations may have an index whose row passes.

@@ -83,10 +83,20 @@ pub(super) fn databases(context: &Context, rows: &mut Rows) {
             ("datname", name.into()),
             ("numbackends", i64::try_from(connected).unwrap_or(i64::MAX).into()),
         ];
-        for counted in ["xact_commit", "xact_rollback", "blks_read", "blks_hit", "tup_returned", "tup_fetched"] {
+        for counted in
+            ["xact_commit", "xact_rollback", "blks_read", "blks_hit", "tup_returned", "tup_fetched"]
+        {
             cells.push((counted, 0.into()));
         }
-        for counted in ["tup_inserted", "tup_updated", "tup_deleted", "conflicts", "temp_files", "temp_bytes", "deadlocks"] {
+        for counted in [
+            "tup_inserted",
+            "tup_updated",
+            "tup_deleted",
+            "conflicts",
+            "temp_files",
+            "temp_bytes",
+            "deadlocks",
+        ] {
             cells.push((counted, 0.into()));
         }
         rows.push_all(&cells);

@@ -13,6 +13,7 @@ mod fuzz;
 mod groups;
 mod histories;
 mod interop;
+mod introspection;
 mod lakes;
 mod limits;
 mod manners;

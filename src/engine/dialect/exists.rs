@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Visit,
-    Visitor,
+    BinaryOperator, Expr, Ident, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
+    Visit, Visitor,
 };
 
 use super::build::{call, conjuncts, folded, inner};
@@ -38,11 +38,14 @@ pub(super) fn link_by_columns(query: &mut Query, ctes: &[String]) {
             },
         }
     }
-    if links.is_empty() || links.iter().all(|link| matches!(link.own, Expr::Identifier(_) | Expr::CompoundIdentifier(_))) {
+    if links.is_empty()
+        || links.iter().all(|link| matches!(link.own, Expr::Identifier(_) | Expr::CompoundIdentifier(_)))
+    {
         return;
     }
     let name = |at: usize| Ident::with_quote('"', format!("link {at}"));
-    let column = |(at, link): (usize, &Link)| SelectItem::ExprWithAlias { expr: link.own.clone(), alias: name(at) };
+    let column =
+        |(at, link): (usize, &Link)| SelectItem::ExprWithAlias { expr: link.own.clone(), alias: name(at) };
     let mut below = empty_query();
     if let SetExpr::Select(inner) = below.body.as_mut() {
         inner.projection = links.iter().enumerate().map(column).collect();

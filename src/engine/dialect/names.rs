@@ -111,7 +111,8 @@ fn name_select(select: &mut Select, mut meant: HashSet<String>) {
             _ => continue,
         };
         let fresh = taken.insert(name.clone());
-        if fresh && is_name(expr) {
+        // What is in every table unseen is no column of the plan.
+        if fresh && is_name(expr) && !matches!(name.as_str(), "xmin" | "tableoid") {
             continue;
         }
         let alias = if fresh && !meant.contains(&name) { quoted(&name) } else { hidden(&name, &mut taken) };

@@ -4,8 +4,8 @@
 //! PostgreSQL's columns and no row; one that gives a single value stands as a SELECT of that value.
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, SelectItem, SetExpr, TableAlias, TableFactor,
-    Visit, Visitor,
+    DataType, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, SelectItem, SetExpr, TableAlias,
+    TableFactor, Visit, Visitor,
 };
 use std::ops::ControlFlow;
 
@@ -38,12 +38,22 @@ enum Kind {
 const NOTHING: [(&str, Columns); 7] = [
     (
         "aclexplode",
-        &[("grantor", Kind::Oid), ("grantee", Kind::Oid), ("privilege_type", Kind::Text), ("is_grantable", Kind::Boolean)],
+        &[
+            ("grantor", Kind::Oid),
+            ("grantee", Kind::Oid),
+            ("privilege_type", Kind::Text),
+            ("is_grantable", Kind::Boolean),
+        ],
     ),
     ("ts_token_type", &[("tokid", Kind::Integer), ("alias", Kind::Text), ("description", Kind::Text)]),
     (
         "pg_partition_tree",
-        &[("relid", Kind::Oid), ("parentrelid", Kind::Oid), ("isleaf", Kind::Boolean), ("level", Kind::Integer)],
+        &[
+            ("relid", Kind::Oid),
+            ("parentrelid", Kind::Oid),
+            ("isleaf", Kind::Boolean),
+            ("level", Kind::Integer),
+        ],
     ),
     ("pg_partition_ancestors", &[("relid", Kind::Oid)]),
     ("pg_options_to_table", &[("option_name", Kind::Text), ("option_value", Kind::Text)]),
@@ -52,12 +62,15 @@ const NOTHING: [(&str, Columns); 7] = [
 ];
 
 /// Functions of one value that clients write in FROM.
-const VALUES: [&str; 5] = ["string_to_array", "parse_ident", "regexp_split_to_array", "current_schemas", "now"];
+const VALUES: [&str; 5] =
+    ["string_to_array", "parse_ident", "regexp_split_to_array", "current_schemas", "now"];
 
 /// Rewrites a call in FROM; gives whether it was one of these.
 pub(super) fn rewrite(factor: &mut TableFactor) {
     let (name, arguments, alias) = match factor {
-        TableFactor::Table { name, args: Some(args), alias, .. } => (parts(name), args.args.clone(), alias.take()),
+        TableFactor::Table { name, args: Some(args), alias, .. } => {
+            (parts(name), args.args.clone(), alias.take())
+        }
         TableFactor::Function { name, args, alias, .. } => (parts(name), args.clone(), alias.take()),
         _ => return,
     };

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 
 use datafusion::config::Dialect;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::catalog::{Browse, RelationKind};
+use crate::engine::catalog_types::{CatalogTypes, shown};
 use crate::error::{Error, Result};
 use crate::function::{SessionFacts, oid};
 use crate::system::tests::{Lake, context, printed, session};
 
 /// Runs one statement as a session would: rewritten, its facts pinned, planned, executed.
 async fn run(lake: &Arc<Lake>, session: &Arc<SessionFacts>, sql: &str) -> Result<(Vec<String>, Vec<String>)> {
-    let context = context(lake, session);
-    let state = context.state();
+    let state = context(lake, session).state();
+    let state =
+        SessionStateBuilder::new_from_existing(state).with_type_planner(Arc::new(CatalogTypes)).build();
+    let context = SessionContext::new_with_state(state.clone());
     let mut parsed = state.sql_to_statement(sql, &Dialect::PostgreSQL)?;
     if let Parsed::Statement(statement) = &mut parsed {
         super::rewrite(statement);
@@ -23,6 +28,7 @@ async fn run(lake: &Arc<Lake>, session: &Arc<SessionFacts>, sql: &str) -> Result
         crate::system::prepare(statement, &browse, session, &state).await?;
     }
     let plan = state.statement_to_plan(parsed).await?;
+    let plan = shown(plan, session)?;
     let frame = context.execute_logical_plan(plan).await?;
     let shown = |name: &String| super::display_name(name).to_owned();
     let names = frame.schema().fields().iter().map(|field| shown(field.name())).collect();
@@ -41,7 +47,9 @@ async fn names(sql: &str) -> Vec<String> {
 #[tokio::test]
 async fn clients_get_their_answers() {
     let (lake, session) = (Lake::new(), session());
-    let number = |schema, name| oid::hashed(&["relation", "lake", schema, name]).to_string();
+    let number = |schema, name| {
+        oid::Assignment::default().assign_relation(&["relation", "lake", schema, name]).to_string()
+    };
     let text = include_str!("clients.txt")
         .replace("{raw.flights}", &number("raw", "flights"))
         .replace("{mart.late}", &number("mart", "late"));

@@ -100,6 +100,8 @@ pub fn of_arrays(plan: LogicalPlan) -> Result<LogicalPlan> {
                         call.args.as_slice()
                     && let Ok(element) = element.get_type(&schema)
                 {
+                    // Beside a parameter that nothing tells the type of, both are text.
+                    let element = if element.is_null() { DataType::Utf8 } else { element };
                     types.entry(id.clone()).or_insert_with(|| list_of(element));
                 }
                 Ok(TreeNodeRecursion::Continue)
