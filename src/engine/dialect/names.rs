@@ -112,7 +112,9 @@ fn name_select(select: &mut Select, mut meant: HashSet<String>) {
         };
         let fresh = taken.insert(name.clone());
         // What is in every table unseen is no column of the plan.
-        if fresh && is_name(expr) && !matches!(name.as_str(), "xmin" | "tableoid") {
+        let unseen =
+            matches!(expr, Expr::CompoundIdentifier(_)) && matches!(name.as_str(), "xmin" | "tableoid");
+        if fresh && is_name(expr) && !unseen {
             continue;
         }
         let alias = if fresh && !meant.contains(&name) { quoted(&name) } else { hidden(&name, &mut taken) };
