@@ -23,6 +23,7 @@ mod assert;
 mod branch;
 mod catalog_types;
 mod ddl;
+mod distinct;
 mod explain;
 mod export;
 mod frugal;
@@ -86,6 +87,7 @@ pub fn base_state(grain: Grain, env: Arc<RuntimeEnv>) -> SessionState {
     let session = cut(session, grain);
     let builder =
         SessionStateBuilder::new().with_config(session).with_runtime_env(env).with_default_features();
+    let builder = builder.with_optimizer_rules(distinct::rules());
     let mut state = builder.with_physical_optimizer_rule(Arc::new(SelectiveScans)).build();
     state.register_expr_planner(operators::planner()).expect("a session state takes every planner");
     state

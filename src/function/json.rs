@@ -52,11 +52,13 @@ pub fn operator(name: &'static str) -> Arc<ScalarUDF> {
 }
 
 pub(super) fn functions() -> Vec<RowFunction> {
-    let both = |name: &'static str, alias: &str, count: usize, returns: DataType, body: Body| {
-        RowFunction::new(name, count..=count, returns, body).alias(alias)
-    };
+    [operators(), parts(), build::functions(), change::functions()].into_iter().flatten().collect()
+}
+
+/// Reading, marking, and what operators ask.
+fn operators() -> Vec<RowFunction> {
     let given = |function: RowFunction| function.shown(Shown::AsGiven);
-    let mut all = vec![
+    vec![
         RowFunction::new("json", 1..=1, UTF8, |values| {
             let text = values.text(0).unwrap_or_default();
             Json::parse(&text).map_err(failure)?;
@@ -98,8 +100,17 @@ pub(super) fn functions() -> Vec<RowFunction> {
             let value = tree(values, 0)?;
             Ok(boolean(path(values, 1)?.iter().all(|key| has(&value, key))))
         }),
-        both("json_typeof", "jsonb_typeof", 1, UTF8, |values| Ok(utf8(tree(values, 0)?.kind()))),
-        both("json_array_length", "jsonb_array_length", 1, DataType::Int32, |values| {
+    ]
+}
+
+/// What is asked of a whole value, and the lists that functions in FROM give as rows.
+fn parts() -> Vec<RowFunction> {
+    let both = |name: &'static str, alias: &str, returns: DataType, body: Body| {
+        RowFunction::new(name, 1..=1, returns, body).alias(alias)
+    };
+    vec![
+        both("json_typeof", "jsonb_typeof", UTF8, |values| Ok(utf8(tree(values, 0)?.kind()))),
+        both("json_array_length", "jsonb_array_length", DataType::Int32, |values| {
             let text = values.text(0).unwrap_or_default();
             let items = json::items(&text).map_err(failure)?;
             let items = items.ok_or_else(|| values.refuse("cannot get array length of a non-array"))?;
@@ -110,25 +121,20 @@ pub(super) fn functions() -> Vec<RowFunction> {
             tree(values, 0)?.write_pretty(0, &mut out);
             Ok(utf8(out))
         }),
-        both("json_array_elements", "jsonb_array_elements", 1, texts_type(), |values| {
-            elements(values, false)
-        }),
-        both("json_array_elements_text", "jsonb_array_elements_text", 1, texts_type(), |values| {
+        both("json_array_elements", "jsonb_array_elements", texts_type(), |values| elements(values, false)),
+        both("json_array_elements_text", "jsonb_array_elements_text", texts_type(), |values| {
             elements(values, true)
         }),
-        both("json_object_keys", "jsonb_object_keys", 1, texts_type(), |values| {
+        both("json_object_keys", "jsonb_object_keys", texts_type(), |values| {
             members(values, |key, _| Ok(Some(key)))
         }),
-        both("json_each_values", "jsonb_each_values", 1, texts_type(), |values| {
+        both("json_each_values", "jsonb_each_values", texts_type(), |values| {
             members(values, |_, value| Ok(Some(value.to_owned())))
         }),
-        both("json_each_text_values", "jsonb_each_text_values", 1, texts_type(), |values| {
+        both("json_each_text_values", "jsonb_each_text_values", texts_type(), |values| {
             members(values, |_, value| json::unquoted(value))
         }),
-    ];
-    all.extend(build::functions());
-    all.extend(change::functions());
-    all
+    ]
 }
 
 type Body = fn(&Values<'_>) -> Result<ScalarValue>;

@@ -46,36 +46,8 @@ const INTERVAL_PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", 
 pub(super) fn rewrite(expr: &mut Expr) {
     match expr {
         Expr::Function(function) => {
-            let path = parts(&function.name);
-            let [name] = path.as_slice() else { return };
-            if let Some((_, known)) = RENAMED.iter().find(|(own, _)| own == name) {
-                function.name = ObjectName::from(vec![Ident::new(*known)]);
-            }
-            match name.as_str() {
-                name if INTEGERS.contains(&name) => *expr = cast(take(expr), DataType::Integer(None)),
-                name if POLYMORPHIC.contains(&name) => arguments(function).for_each(integer),
-                "date_part" => *expr = cast(take(expr), DataType::DoublePrecision),
-                "make_interval" => name_parts(function),
-                "now" | "current_timestamp" | "transaction_timestamp" | "statement_timestamp" => {
-                    *expr = now();
-                }
-                "localtimestamp" => *expr = cast(now(), DataType::Timestamp(Some(6), TimezoneInfo::None)),
-                "localtime" => *expr = cast(now(), DataType::Time(None, TimezoneInfo::None)),
-                "make_timestamptz" => in_session_zone(function),
-                "substring" | "substr" => by_pattern(function),
-                "date_trunc" => {
-                    if let Some(truncated) = truncated_in_zone(function) {
-                        *expr = truncated;
-                    }
-                }
-                "json_agg" | "jsonb_agg" => *expr = collected(function, name == "jsonb_agg"),
-                "json_object_agg" | "jsonb_object_agg" => {
-                    let binary = name == "jsonb_object_agg";
-                    if let Some(object) = collected_object(function, binary) {
-                        *expr = object;
-                    }
-                }
-                _ => {}
+            if let Some(rewritten) = rewritten_call(function) {
+                *expr = rewritten;
             }
         }
         Expr::Extract { field, expr: moment, .. } => {
@@ -115,6 +87,34 @@ pub(super) fn rewrite(expr: &mut Expr) {
         Expr::Array(array) => array.elem.iter_mut().for_each(integer),
         _ => {}
     }
+}
+
+/// What a call becomes; none where it stays one, perhaps with another name or arguments.
+fn rewritten_call(function: &mut Function) -> Option<Expr> {
+    let path = parts(&function.name);
+    let [name] = path.as_slice() else { return None };
+    if let Some((_, known)) = RENAMED.iter().find(|(own, _)| own == name) {
+        function.name = ObjectName::from(vec![Ident::new(*known)]);
+    }
+    let typed = |function: &Function, data_type| Some(cast(Expr::Function(function.clone()), data_type));
+    match name.as_str() {
+        name if INTEGERS.contains(&name) => return typed(function, DataType::Integer(None)),
+        "date_part" => return typed(function, DataType::DoublePrecision),
+        "now" | "current_timestamp" | "transaction_timestamp" | "statement_timestamp" => return Some(now()),
+        "localtimestamp" => return Some(cast(now(), DataType::Timestamp(Some(6), TimezoneInfo::None))),
+        "localtime" => return Some(cast(now(), DataType::Time(None, TimezoneInfo::None))),
+        "date_trunc" => return truncated_in_zone(function),
+        "json_agg" | "jsonb_agg" => return Some(collected(function, name == "jsonb_agg")),
+        "json_object_agg" | "jsonb_object_agg" => {
+            return collected_object(function, name == "jsonb_object_agg");
+        }
+        name if POLYMORPHIC.contains(&name) => arguments(function).for_each(integer),
+        "make_interval" => name_parts(function),
+        "make_timestamptz" => in_session_zone(function),
+        "substring" | "substr" => by_pattern(function),
+        _ => {}
+    }
+    None
 }
 
 /// The time at which the transaction began, in microseconds.

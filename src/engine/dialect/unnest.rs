@@ -105,7 +105,7 @@ fn argument(argument: &FunctionArg) -> Option<Expr> {
 
 /// Replaces an item of FROM that unnests columns; gives the condition that joins it.
 fn replace(factor: &mut TableFactor, before: &[TableFactor], outer: &[Scope]) -> Option<Expr> {
-    let unnest = read(factor)?;
+    let unnest = read(factor).filter(|unnest| !unnest.arrays.iter().any(is_of_json))?;
     let source = unnest.arrays.iter().find_map(|array| source_of(array, before, outer));
     if source.is_none()
         && (!unnest.counted || unnest.arrays.iter().any(|array| !columns_in(array).is_empty()))
@@ -123,6 +123,12 @@ fn replace(factor: &mut TableFactor, before: &[TableFactor], outer: &[Scope]) ->
     });
     *factor = derived(elements(&unnest, source), Some(alias(&name, &unnest, condition.is_some())));
     condition
+}
+
+/// Whether an array is made of a json, which cannot be told apart by the arrays' text.
+fn is_of_json(array: &Expr) -> bool {
+    matches!(array, Expr::Function(function)
+        if parts(&function.name).last().is_some_and(|name| name.starts_with("json")))
 }
 
 /// The item of FROM that an array is a column of, here or in a query around.
