@@ -30,26 +30,38 @@ pub async fn print(
     for (at, node) in graph.nodes.iter().enumerate() {
         let figures = figures(node, &world, graph);
         match audience {
-            Audience::Programs => println!("{}", as_json(at, node, figures)),
-            _ => println!("{}", as_text(at, node, figures)),
+            Audience::Programs => println!("{}", as_json(at, node, &figures)),
+            _ => println!("{}", as_text(at, node, &figures)),
         }
     }
     Ok(DONE)
 }
 
-/// Rows and bytes that a step reads; none where a table is made by this run, or its figures are unknown.
-fn figures(node: &Node, world: &World, graph: &Graph) -> Option<(u64, u64)> {
-    let mut sum = (0, 0);
+/// Rows and bytes that a step reads, as far as they are known before the run, and what is not.
+#[derive(Debug, Default)]
+struct Figures {
+    rows: u64,
+    bytes: u64,
+    unknown: Vec<String>,
+}
+
+fn figures(node: &Node, world: &World, graph: &Graph) -> Figures {
+    let mut sum = Figures::default();
     for table in tables(&node.resolved.reads) {
         let is_made = graph.nodes.iter().any(|other| other.resolved.writes.contains(table));
-        let is_view = world.figures(table).is_none() && !is_made && world.is_view(table);
-        if is_view {
-            continue;
+        match world.figures(table) {
+            Some((Some(rows), bytes)) if !is_made => {
+                (sum.rows, sum.bytes) = (sum.rows + rows, sum.bytes + bytes)
+            }
+            // Of a view, what it stands on counts.
+            _ if !is_made && world.is_view(table) => {}
+            figures => {
+                sum.bytes += figures.filter(|_| !is_made).map_or(0, |(_, bytes)| bytes);
+                sum.unknown.push(table.to_string());
+            }
         }
-        let (rows, bytes) = world.figures(table)?;
-        sum = (sum.0 + rows, sum.1 + bytes);
     }
-    Some(sum)
+    sum
 }
 
 fn tables(objects: &BTreeSet<Object>) -> impl Iterator<Item = &Object> {
@@ -60,7 +72,7 @@ fn names(objects: &BTreeSet<Object>) -> Vec<String> {
     tables(objects).map(ToString::to_string).collect()
 }
 
-fn as_text(at: usize, node: &Node, figures: Option<(u64, u64)>) -> String {
+fn as_text(at: usize, node: &Node, figures: &Figures) -> String {
     let step = &node.step;
     let mut text = format!("{:>3}  {}  {}:{}\n", at + 1, step.title(TITLE), step.script_name, step.line);
     let mut add = |word: &str, what: String| {
@@ -69,11 +81,12 @@ fn as_text(at: usize, node: &Node, figures: Option<(u64, u64)>) -> String {
         }
     };
     let reads = names(&node.resolved.reads).join(", ");
-    let size = match figures {
-        _ if reads.is_empty() => String::new(),
-        Some((rows, bytes)) => format!(" (about {} rows, {})", HumanCount(rows), HumanBytes(bytes)),
-        None => " (size not known before the run)".to_owned(),
+    let size = format!("about {} rows, {}", HumanCount(figures.rows), HumanBytes(figures.bytes));
+    let unknown = match figures.unknown.is_empty() {
+        true => String::new(),
+        false => format!("; rows of {} are not known before", figures.unknown.join(", ")),
     };
+    let size = if reads.is_empty() { String::new() } else { format!(" ({size}{unknown})") };
     add("reads ", format!("{reads}{size}"));
     add("writes", names(&node.resolved.writes).join(", "));
     let after: Vec<String> = node.after.iter().map(|before| (before + 1).to_string()).collect();
@@ -81,12 +94,12 @@ fn as_text(at: usize, node: &Node, figures: Option<(u64, u64)>) -> String {
     text.trim_end().to_owned()
 }
 
-fn as_json(at: usize, node: &Node, figures: Option<(u64, u64)>) -> serde_json::Value {
+fn as_json(at: usize, node: &Node, figures: &Figures) -> serde_json::Value {
     let step = &node.step;
     json!({
         "step": at + 1, "script": step.script_name, "line": step.line, "statement": step.title(TITLE),
         "reads": names(&node.resolved.reads), "writes": names(&node.resolved.writes),
         "after": node.after.iter().map(|before| before + 1).collect::<Vec<_>>(),
-        "rows": figures.map(|(rows, _)| rows), "bytes": figures.map(|(_, bytes)| bytes),
+        "rows": figures.rows, "bytes": figures.bytes, "unknown": figures.unknown,
     })
 }

@@ -178,18 +178,14 @@ impl Work {
         if running >= self.threads {
             return None;
         }
-        for at in queue.ready.iter().copied().collect::<Vec<_>>() {
-            let node = &self.graph.nodes[at];
-            if !is_pinned(&node.step, &node.resolved) {
-                queue.ready.remove(&at);
-                return Some((at, free.pop()));
-            }
+        let at = queue.ready.pop_first()?;
+        let node = &self.graph.nodes[at];
+        let session = match is_pinned(&node.step, &node.resolved) {
+            false => free.pop(),
             // Steps of one session wait for each other: it is not in use here.
-            let session = own.insert(node.step.session, None).flatten().or_else(|| free.pop());
-            queue.ready.remove(&at);
-            return Some((at, session));
-        }
-        None
+            true => own.insert(node.step.session, None).flatten().or_else(|| free.pop()),
+        };
+        Some((at, session))
     }
 
     /// Notes how a step ended.

@@ -247,7 +247,12 @@ fn of_statement(statement: &Statement, prepared: &mut BTreeMap<String, Uses>) ->
             uses = prepared.get(name).cloned().unwrap_or_else(Uses::alone);
             uses.pinned = true;
         }
-        Statement::Deallocate(_) | Statement::Discard(_) => uses.pinned = true,
+        Statement::Declare(_) | Statement::Fetch(_) => (uses.pinned, uses.prints) = (true, true),
+        Statement::Deallocate(_)
+        | Statement::Discard(_)
+        | Statement::CloseCursor(_)
+        | Statement::Listen(_)
+        | Statement::Notify { .. } => uses.pinned = true,
         Statement::Set { .. }
         | Statement::Reset(_)
         | Statement::Begin(_)

@@ -56,7 +56,7 @@ struct Known {
     /// Of a view that was there before the run: its query.
     sql: Option<String>,
     /// Rows and bytes, where they are known.
-    pub figures: Option<(u64, u64)>,
+    pub figures: Option<(Option<u64>, u64)>,
 }
 
 /// What a step reads and writes, by full names.
@@ -126,22 +126,22 @@ impl World {
         }
         let sql = format!(
             "SELECT n.nspname, c.relname, c.reltuples::bigint, c.relpages::bigint * 8192 FROM pg_class c \
-             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ({}) AND c.relkind = 'r' AND c.reltuples >= 0",
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ({}) AND c.relkind = 'r'",
             named.join(" OR ")
         );
         for row in connection.rows(&sql).await? {
-            let number = |at: usize| row.get(at).cloned().flatten().and_then(|text| text.parse().ok());
             let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
             let object = self.table(text(0), text(1));
-            if let (Some(known), Some(rows)) = (self.tables.get_mut(&object), number(2)) {
-                known.figures = Some((rows, number(3).unwrap_or(0)));
+            if let Some(known) = self.tables.get_mut(&object) {
+                // -1 rows are rows that nobody has counted.
+                known.figures = Some((text(2).parse().ok(), text(3).parse().unwrap_or(0)));
             }
         }
         Ok(())
     }
 
     /// Rows and bytes of a table, where they are known.
-    pub fn figures(&self, object: &Object) -> Option<(u64, u64)> {
+    pub fn figures(&self, object: &Object) -> Option<(Option<u64>, u64)> {
         self.tables.get(object)?.figures
     }
 
