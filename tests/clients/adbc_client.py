@@ -55,15 +55,15 @@ def main():
         cursor.executemany("INSERT INTO client_adbc.t (n, s) VALUES ($1, $2)", [(10, "x"), (11, "y")])
         cursor.execute("SELECT count(*) FROM client_adbc.t WHERE n >= 10")
         equal(cursor.fetchone(), (2,))
-    connection.adbc_connection.set_autocommit(False)
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM client_adbc.t")
-    connection.rollback()
+    with adbc.connect(URI) as other:
+        with other.cursor() as cursor:
+            cursor.execute("DELETE FROM client_adbc.t")
+            cursor.execute("SELECT count(*) FROM client_adbc.t")
+            equal(cursor.fetchone(), (0,))
+        other.rollback()
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM client_adbc.t")
         equal(cursor.fetchone(), (8,))
-    connection.commit()
-    connection.adbc_connection.set_autocommit(True)
     done("write")
 
     with connection.cursor() as cursor:

@@ -199,7 +199,7 @@ fn sqlsmith() {
         println!("skipped: sqlsmith is not installed");
         return;
     }
-    let statements = std::env::var("LACUS_TEST_SQLSMITH").unwrap_or_else(|_| "1000".to_owned());
+    let statements = std::env::var("LACUS_TEST_SQLSMITH").unwrap_or_else(|_| "20".to_owned());
     let mut served = Served::start();
     let target = format!("host=127.0.0.1 port={} user=ada dbname=lake", served.daemon.address.port());
     let mut smith = Command::new("sqlsmith");
