@@ -191,29 +191,10 @@ pub fn uses_of(parsed: &Parsed, prepared: &mut BTreeMap<String, Uses>) -> Result
 fn of_statement(statement: &Statement, prepared: &mut BTreeMap<String, Uses>) -> Result<Uses> {
     let mut uses = Uses::default();
     match statement {
-        Statement::Query(query) => {
-            uses.query(query)?;
-            uses.prints = true;
-        }
-        Statement::Explain(explain) => {
-            match &explain.what {
-                Explained::Query(query) => uses.query(query)?,
-                Explained::Modify(modify) => uses = modified(modify)?,
-                Explained::Change(change) => uses = of_statement(change, prepared)?,
-            }
-            if !matches!(explain.what, Explained::Change(_)) {
-                uses.reads.append(&mut uses.writes);
-                uses.needs.clear();
-            }
-            (uses.prints, uses.volatile) = (true, true);
-        }
-        Statement::Show(Show::Stats { query }) => {
-            uses.query(query)?;
-            uses.prints = true;
-        }
-        Statement::Show(Show::Columns { table } | Show::CreateTable { table }) => {
-            uses.reads.insert(table.into());
-            uses.prints = true;
+        Statement::Query(_)
+        | Statement::Explain(_)
+        | Statement::Show(Show::Stats { .. } | Show::Columns { .. } | Show::CreateTable { .. }) => {
+            uses = of_question(statement)?
         }
         Statement::ShowSetting(_) => (uses.prints, uses.pinned) = (true, true),
         Statement::CreateSchema { catalog, schema, .. } => {
@@ -268,6 +249,39 @@ fn of_statement(statement: &Statement, prepared: &mut BTreeMap<String, Uses>) ->
     Ok(uses)
 }
 
+/// What statements do that answer with rows.
+fn of_question(statement: &Statement) -> Result<Uses> {
+    let mut uses = Uses::default();
+    match statement {
+        Statement::Query(query) => {
+            uses.query(query)?;
+            uses.prints = true;
+        }
+        Statement::Explain(explain) => {
+            match &explain.what {
+                Explained::Query(query) => uses.query(query)?,
+                Explained::Modify(modify) => uses = modified(modify)?,
+                Explained::Change(change) => uses = of_statement(change, prepared)?,
+            }
+            if !matches!(explain.what, Explained::Change(_)) {
+                uses.reads.append(&mut uses.writes);
+                uses.needs.clear();
+            }
+            (uses.prints, uses.volatile) = (true, true);
+        }
+        Statement::Show(Show::Stats { query }) => {
+            uses.query(query)?;
+            uses.prints = true;
+        }
+        Statement::Show(Show::Columns { table } | Show::CreateTable { table }) => {
+            uses.reads.insert(table.into());
+            uses.prints = true;
+        }
+        _ => uses = Uses::alone(),
+    }
+    Ok(uses)
+}
+
 /// What statements do that make, change and drop relations.
 fn of_definition(statement: &Statement) -> Result<Uses> {
     let mut uses = Uses::default();
@@ -289,30 +303,11 @@ fn of_definition(statement: &Statement) -> Result<Uses> {
             uses.makes.insert(name);
             (uses.temporary, uses.pinned) = (create.temporary, create.temporary);
         }
-        Statement::Alter(alter) => {
-            uses = Uses::writing(&[&alter.name]);
-            let is_cascade =
-                |action: &AlterAction| matches!(action, AlterAction::DropColumn { cascade: true, .. });
-            uses.alone = alter.actions.iter().any(is_cascade);
-            uses.needs.retain(|_| !alter.if_exists);
-        }
-        Statement::Truncate { names, if_exists } => {
-            uses = Uses::writing(&names.iter().collect::<Vec<_>>());
-            uses.needs.retain(|_| !if_exists);
-        }
-        Statement::Rename { from, to, if_exists, .. } => {
-            let to = TableName { name: to.clone(), ..TableName::from(from) };
-            uses = moved(from, to, *if_exists);
-        }
-        Statement::SetSchema { name, schema, if_exists, .. } => {
-            let to = TableName { schema: Some(schema.clone()), ..TableName::from(name) };
-            uses = moved(name, to, *if_exists);
-        }
-        Statement::Drop { names, if_exists, kind: RelationWord::Table | RelationWord::View } => {
-            uses = Uses::writing(&names.iter().collect::<Vec<_>>());
-            uses.drops = uses.writes.clone();
-            uses.needs.retain(|_| !if_exists);
-        }
+        Statement::Alter(_)
+        | Statement::Truncate { .. }
+        | Statement::Rename { .. }
+        | Statement::SetSchema { .. }
+        | Statement::Drop { .. } => uses = of_change(statement),
         Statement::DropSchema { names, cascade, .. } => {
             uses.schemas.extend(names.iter().cloned());
             uses.alone = *cascade;
@@ -347,6 +342,39 @@ fn of_definition(statement: &Statement) -> Result<Uses> {
         _ => uses = Uses::alone(),
     }
     Ok(uses)
+}
+
+/// What statements do to relations that are there.
+fn of_change(statement: &Statement) -> Uses {
+    let mut uses = Uses::default();
+    match statement {
+        Statement::Alter(alter) => {
+            uses = Uses::writing(&[&alter.name]);
+            let is_cascade =
+                |action: &AlterAction| matches!(action, AlterAction::DropColumn { cascade: true, .. });
+            uses.alone = alter.actions.iter().any(is_cascade);
+            uses.needs.retain(|_| !alter.if_exists);
+        }
+        Statement::Truncate { names, if_exists } => {
+            uses = Uses::writing(&names.iter().collect::<Vec<_>>());
+            uses.needs.retain(|_| !if_exists);
+        }
+        Statement::Rename { from, to, if_exists, .. } => {
+            let to = TableName { name: to.clone(), ..TableName::from(from) };
+            uses = moved(from, to, *if_exists);
+        }
+        Statement::SetSchema { name, schema, if_exists, .. } => {
+            let to = TableName { schema: Some(schema.clone()), ..TableName::from(name) };
+            uses = moved(name, to, *if_exists);
+        }
+        Statement::Drop { names, if_exists, kind: RelationWord::Table | RelationWord::View } => {
+            uses = Uses::writing(&names.iter().collect::<Vec<_>>());
+            uses.drops = uses.writes.clone();
+            uses.needs.retain(|_| !if_exists);
+        }
+        _ => uses = Uses::alone(),
+    }
+    uses
 }
 
 fn moved(from: &Name, to: TableName, if_exists: bool) -> Uses {
