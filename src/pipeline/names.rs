@@ -261,7 +261,7 @@ fn of_question(statement: &Statement) -> Result<Uses> {
             match &explain.what {
                 Explained::Query(query) => uses.query(query)?,
                 Explained::Modify(modify) => uses = modified(modify)?,
-                Explained::Change(change) => uses = of_statement(change, prepared)?,
+                Explained::Change(change) => uses = of_statement(change, &mut BTreeMap::new())?,
             }
             if !matches!(explain.what, Explained::Change(_)) {
                 uses.reads.append(&mut uses.writes);
@@ -346,7 +346,7 @@ fn of_definition(statement: &Statement) -> Result<Uses> {
 
 /// What statements do to relations that are there.
 fn of_change(statement: &Statement) -> Uses {
-    let mut uses = Uses::default();
+    let mut uses;
     match statement {
         Statement::Alter(alter) => {
             uses = Uses::writing(&[&alter.name]);
