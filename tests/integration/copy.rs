@@ -315,5 +315,5 @@ async fn memory_stays_flat() {
     }
     assert_eq!(count, ROWS);
     let grown = daemon.peak_resident_bytes().saturating_sub(before);
-    assert!(grown < 400 << 20, "{} MB for {} MB of rows", grown >> 20, ROWS * 208 >> 20);
+    assert!(grown < 400 << 20, "{} MB for {} MB of rows", grown >> 20, (ROWS * 208) >> 20);
 }
