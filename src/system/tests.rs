@@ -156,7 +156,8 @@ pub(crate) fn context(lake: &Arc<Lake>, session: &Arc<SessionFacts>) -> SessionC
     let config = SessionConfig::new()
         .with_default_catalog_and_schema("lake", "public")
         .with_create_default_catalog_and_schema(false)
-        .with_target_partitions(2);
+        .with_target_partitions(2)
+        .set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true);
     let context = SessionContext::new_with_config(config);
     function::register(&context, session);
     let catalog = MemoryCatalogProvider::new();

@@ -51,6 +51,7 @@ async fn clients_get_their_answers() {
         oid::Assignment::default().assign_relation(&["relation", "lake", schema, name]).to_string()
     };
     let text = include_str!("clients.txt")
+        .replace("{raw.airlines}", &number("raw", "airlines"))
         .replace("{raw.flights}", &number("raw", "flights"))
         .replace("{mart.late}", &number("mart", "late"));
     let mut wrong = vec![];
