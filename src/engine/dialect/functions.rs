@@ -237,11 +237,11 @@ fn name_parts(function: &mut Function) {
     for (at, argument) in list.args.drain(..).enumerate() {
         let (place, value) = match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (Some(at), value),
-            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), operator }
-                if matches!(operator, FunctionArgOperator::RightArrow | FunctionArgOperator::Assignment) =>
-            {
-                (INTERVAL_PARTS.iter().position(|known| *known == folded(&name)), value)
-            }
+            FunctionArg::Named {
+                name,
+                arg: FunctionArgExpr::Expr(value),
+                operator: FunctionArgOperator::RightArrow | FunctionArgOperator::Assignment,
+            } => (INTERVAL_PARTS.iter().position(|known| *known == folded(&name)), value),
             FunctionArg::ExprNamed {
                 name: Expr::Identifier(name),
                 arg: FunctionArgExpr::Expr(value),

@@ -128,15 +128,15 @@ fn put(holder: &mut Json, step: &str, new: &Json, creates: bool) {
             None if creates => members.push((step.to_owned(), new.clone())),
             None => {}
         },
-        Json::Array(items) => match step.parse::<i64>() {
-            Ok(at) => match place(items.len(), at) {
+        Json::Array(items) => {
+            let Ok(at) = step.parse::<i64>() else { return };
+            match place(items.len(), at) {
                 Some(at) => items[at] = new.clone(),
                 None if creates && at < 0 => items.insert(0, new.clone()),
                 None if creates => items.push(new.clone()),
                 None => {}
-            },
-            Err(_) => {}
-        },
+            }
+        }
         _ => {}
     }
 }
@@ -146,14 +146,14 @@ fn insert(holder: &mut Json, step: &str, new: &Json, after: bool) {
         Json::Object(members) if members.iter().all(|(key, _)| key != step) => {
             members.push((step.to_owned(), new.clone()));
         }
-        Json::Array(items) => match step.parse::<i64>() {
-            Ok(at) => match place(items.len(), at) {
+        Json::Array(items) => {
+            let Ok(at) = step.parse::<i64>() else { return };
+            match place(items.len(), at) {
                 Some(at) => items.insert(at + usize::from(after), new.clone()),
                 None if at < 0 => items.insert(0, new.clone()),
                 None => items.push(new.clone()),
-            },
-            Err(_) => {}
-        },
+            }
+        }
         _ => {}
     }
 }
