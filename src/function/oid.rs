@@ -53,7 +53,7 @@ pub fn of_index(relation: i64, place: usize) -> Option<i64> {
 
 /// The relation that an index belongs to; none for the oid of anything else.
 pub fn of_indexed(index: i64) -> Option<i64> {
-    (index >= BLOCK && index < END).then_some(index % BLOCK)
+    (BLOCK..END).contains(&index).then_some(index % BLOCK)
 }
 
 /// Gives oids to things that share one number space, in the order in which they come.
