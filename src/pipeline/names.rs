@@ -194,7 +194,7 @@ fn of_statement(statement: &Statement, prepared: &mut BTreeMap<String, Uses>) ->
         Statement::Query(_)
         | Statement::Explain(_)
         | Statement::Show(Show::Stats { .. } | Show::Columns { .. } | Show::CreateTable { .. }) => {
-            uses = of_question(statement)?
+            uses = of_question(statement, prepared)?
         }
         Statement::ShowSetting(_) => (uses.prints, uses.pinned) = (true, true),
         Statement::CreateSchema { catalog, schema, .. } => {
@@ -250,7 +250,7 @@ fn of_statement(statement: &Statement, prepared: &mut BTreeMap<String, Uses>) ->
 }
 
 /// What statements do that answer with rows.
-fn of_question(statement: &Statement) -> Result<Uses> {
+fn of_question(statement: &Statement, prepared: &mut BTreeMap<String, Uses>) -> Result<Uses> {
     let mut uses = Uses::default();
     match statement {
         Statement::Query(query) => {
