@@ -261,7 +261,7 @@ fn of_question(statement: &Statement, prepared: &mut BTreeMap<String, Uses>) -> 
             match &explain.what {
                 Explained::Query(query) => uses.query(query)?,
                 Explained::Modify(modify) => uses = modified(modify)?,
-                Explained::Change(change) => uses = of_statement(change, &mut BTreeMap::new())?,
+                Explained::Change(change) => uses = of_statement(change, prepared)?,
             }
             if !matches!(explain.what, Explained::Change(_)) {
                 uses.reads.append(&mut uses.writes);
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn statements_read_and_write_what_they_name() {
         for (sql, reads, writes) in [
-            ("SELECT * FROM a, s.b WHERE x IN (SELECT y FROM c.s.d)", "a c.s.d s.b", ""),
+            ("SELECT * FROM a, s.b WHERE x IN (SELECT y FROM c.s.d)", "a s.b c.s.d", ""),
             (
                 "WITH a AS (SELECT * FROM A) SELECT * FROM a JOIN generate_series(1, 3) AS g (n) ON true",
                 "a",
