@@ -80,11 +80,7 @@ pub(super) fn defaults(detail: &RelationDetail) -> impl Iterator<Item = (i64, &s
 }
 
 pub(super) const DEFAULTS: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| vec![("adrelid", entry.oid.into())],
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         for (place, default) in detail.into_iter().flat_map(defaults) {
             let number = place.to_string();
@@ -96,20 +92,18 @@ pub(super) const DEFAULTS: PerRelation = PerRelation {
             ]);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 pub(super) const CONSTRAINTS: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| vec![("conrelid", entry.oid.into()), ("connamespace", entry.namespace.into())],
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |context, listing, entry, detail, rows| {
         let Some(detail) = detail else { return };
         for constraint in constraints(detail) {
             push(context, listing, (entry, detail), &constraint, rows);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 fn push(
@@ -175,11 +169,7 @@ fn yes_or_no(value: bool) -> Cell {
 }
 
 pub(super) const TABLE_CONSTRAINTS: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |listing, entry| of_table(listing, entry).into(),
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         for constraint in detail.into_iter().flat_map(constraints) {
             let mut cells: Vec<_> = of_table(listing, entry).into();
@@ -193,14 +183,11 @@ pub(super) const TABLE_CONSTRAINTS: PerRelation = PerRelation {
             rows.push_all(&cells);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 pub(super) const KEY_COLUMNS: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |listing, entry| of_table(listing, entry).into(),
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         let Some(detail) = detail else { return };
         for key in &detail.rules.keys {
@@ -212,15 +199,12 @@ pub(super) const KEY_COLUMNS: PerRelation = PerRelation {
             }
         }
     },
+    ..PerRelation::PLAIN
 };
 
 /// Columns that keys are made of.
 pub(super) const USED_COLUMNS: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |listing, entry| of_table(listing, entry).into(),
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         let Some(detail) = detail else { return };
         for key in &detail.rules.keys {
@@ -232,15 +216,12 @@ pub(super) const USED_COLUMNS: PerRelation = PerRelation {
             }
         }
     },
+    ..PerRelation::PLAIN
 };
 
 /// Tables that keys belong to.
 pub(super) const USED_TABLES: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |listing, entry| of_table(listing, entry).into(),
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         for key in detail.into_iter().flat_map(|detail| &detail.rules.keys) {
             let mut cells: Vec<_> = of_table(listing, entry).into();
@@ -248,19 +229,16 @@ pub(super) const USED_TABLES: PerRelation = PerRelation {
             rows.push_all(&cells);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 pub(super) const CHECK_CONSTRAINTS: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |listing, entry| {
         vec![
             ("constraint_catalog", (&listing.database).into()),
             ("constraint_schema", (&entry.relation.schema).into()),
         ]
     },
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| {
         for check in detail.into_iter().flat_map(|detail| &detail.rules.checks) {
             let mut cells: Vec<_> = named(listing, entry, &Constraint::Check(check)).into();
@@ -268,4 +246,5 @@ pub(super) const CHECK_CONSTRAINTS: PerRelation = PerRelation {
             rows.push_all(&cells);
         }
     },
+    ..PerRelation::PLAIN
 };

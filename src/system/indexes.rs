@@ -93,17 +93,15 @@ pub(super) fn classes(context: &Context, entry: &Entry, detail: &RelationDetail,
 pub(super) const ATTRIBUTE_KEYS: IndexKeys = IndexKeys { oid: "attrelid", same: Vec::new, alone: false };
 
 pub(super) const INDEXES: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| vec![("indrelid", entry.oid.into())],
-    ordinal: None,
     indexes: Some(IndexKeys { oid: "indexrelid", same: Vec::new, alone: true }),
-    reads: |_, _| true,
     rows: |context, _, entry, detail, rows| {
         for index in detail.into_iter().flat_map(|detail| of(entry, detail)) {
             index.note(context, entry);
             push(entry, &index, detail.map(|detail| detail.schema.fields()), rows);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 fn push(entry: &Entry, index: &Index<'_>, fields: Option<&arrow::datatypes::Fields>, rows: &mut Rows) {
@@ -133,13 +131,9 @@ fn push(entry: &Entry, index: &Index<'_>, fields: Option<&arrow::datatypes::Fiel
 
 /// The view `pg_indexes`.
 pub(super) const INDEX_NAMES: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| {
         vec![("schemaname", (&entry.relation.schema).into()), ("tablename", (&entry.relation.name).into())]
     },
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, _, entry, detail, rows| {
         for index in detail.into_iter().flat_map(|detail| of(entry, detail)) {
             rows.push([
@@ -150,4 +144,5 @@ pub(super) const INDEX_NAMES: PerRelation = PerRelation {
             ]);
         }
     },
+    ..PerRelation::PLAIN
 };

@@ -94,7 +94,6 @@ pub(super) fn views(_: &Context, listing: &Listing, rows: &mut Rows) {
 }
 
 pub(super) const COLUMNS: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |listing, entry| {
         vec![
             ("table_catalog", (&listing.database).into()),
@@ -103,9 +102,8 @@ pub(super) const COLUMNS: PerRelation = PerRelation {
         ]
     },
     ordinal: Some("ordinal_position"),
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, listing, entry, detail, rows| columns(listing, entry, detail, rows),
+    ..PerRelation::PLAIN
 };
 
 fn columns(listing: &Listing, entry: &Entry, detail: Option<&RelationDetail>, rows: &mut Rows) {

@@ -19,15 +19,14 @@ const PG_NAMESPACE: i64 = 2615;
 const COMMENT: &str = "comment";
 
 pub(super) const CLASSES: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| class_key(entry).into(),
-    ordinal: None,
     indexes: Some(indexes::CLASS_KEYS),
     reads: |context, rows| {
         let figures = ["relpages", "reltuples", "relnatts", "relchecks", "relhasindex", "reloptions"];
         context.facts.sizes_wanted || figures.iter().any(|column| rows.wants(column))
     },
     rows: class,
+    ..PerRelation::PLAIN
 };
 
 fn class_key(entry: &Entry) -> [(&'static str, Cell); 5] {
@@ -99,12 +98,11 @@ fn options(entry: &Entry, detail: &RelationDetail) -> Cell {
 }
 
 pub(super) const ATTRIBUTES: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| vec![("attrelid", entry.oid.into())],
     ordinal: Some("attnum"),
     indexes: Some(indexes::ATTRIBUTE_KEYS),
-    reads: |_, _| true,
     rows: attributes,
+    ..PerRelation::PLAIN
 };
 
 fn attributes(
@@ -160,13 +158,9 @@ fn comment(field: &Field) -> Option<String> {
 
 /// Rows of columns that were analyzed; PostgreSQL's lists of common values are not kept.
 pub(super) const STATISTICS: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| {
         vec![("schemaname", (&entry.relation.schema).into()), ("tablename", (&entry.relation.name).into())]
     },
-    ordinal: None,
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, _, entry, detail, rows| {
         for (column, known) in detail.iter().flat_map(|detail| &detail.analyzed) {
             let row_count = detail.and_then(|detail| detail.row_count);
@@ -181,6 +175,7 @@ pub(super) const STATISTICS: PerRelation = PerRelation {
             ]);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 /// The number of distinct values as PostgreSQL keeps it: a share of the rows, negative, when it grows
@@ -203,14 +198,13 @@ pub(super) const DESCRIPTIONS: PerRelation = PerRelation {
     },
     keys: |_, entry| vec![("objoid", entry.oid.into()), ("classoid", PG_CLASS.into())],
     ordinal: Some("objsubid"),
-    indexes: None,
-    reads: |_, _| true,
     rows: |_, _, entry, detail, rows| {
         let fields = detail.map(|detail| detail.schema.fields().as_ref()).unwrap_or_default();
         for (number, field) in (1_i64..).zip(fields) {
             describe(entry.oid, PG_CLASS, number, comment(field).as_deref(), rows);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 fn describe(object: i64, class: i64, column: i64, comment: Option<&str>, rows: &mut Rows) {

@@ -69,6 +69,18 @@ pub(super) struct PerRelation {
     pub rows: fn(&Context, &Listing, &Entry, Option<&RelationDetail>, &mut Rows),
 }
 
+impl PerRelation {
+    /// No rows at all, of relations that are all read: what most tables differ from in `keys` and `rows`.
+    pub const PLAIN: Self = Self {
+        before: |_, _| {},
+        keys: |_, _| Vec::new(),
+        ordinal: None,
+        indexes: None,
+        reads: |_, _| true,
+        rows: |_, _, _, _, _| {},
+    };
+}
+
 /// What is known of rows about an index before its relation is read.
 pub(super) struct IndexKeys {
     /// The column that holds the index's oid.

@@ -18,38 +18,32 @@ fn names(entry: &Entry) -> Names {
 
 /// `pg_stat_all_tables`: what is known of each table without counting what was done to it.
 pub(super) const ALL_TABLES: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| names(entry).into(),
-    ordinal: None,
-    indexes: None,
     reads: |_, rows| rows.wants("n_live_tup"),
     rows: |_, _, entry, detail, rows| table(entry, detail, rows),
+    ..PerRelation::PLAIN
 };
 
 pub(super) const USER_TABLES: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| names(entry).into(),
-    ordinal: None,
-    indexes: None,
     reads: |_, rows| rows.wants("n_live_tup"),
     rows: |_, _, entry, detail, rows| {
         if entry.definition.is_none() {
             table(entry, detail, rows);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 pub(super) const SYSTEM_TABLES: PerRelation = PerRelation {
-    before: |_, _| {},
     keys: |_, entry| names(entry).into(),
-    ordinal: None,
-    indexes: None,
     reads: |_, _| false,
     rows: |_, _, entry, detail, rows| {
         if entry.definition.is_some() {
             table(entry, detail, rows);
         }
     },
+    ..PerRelation::PLAIN
 };
 
 fn table(entry: &Entry, detail: Option<&RelationDetail>, rows: &mut Rows) {
