@@ -31,6 +31,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::error::{Error, Result};
 
+pub use build::change_outside_queries;
 pub use casts::planned;
 pub use names::display_name;
 

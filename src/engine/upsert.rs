@@ -4,14 +4,11 @@
 //! that has the same key is what they conflict with. Of several new rows of one key, the first is
 //! inserted under DO NOTHING, and DO UPDATE refuses them.
 
-use std::ops::ControlFlow;
-
 use arrow::datatypes::Schema;
-use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, Query, SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, Query, SetExpr, TableFactor, TableWithJoins};
 
 use super::alter::parsed;
+use super::dialect::change_outside_queries;
 use super::rules::{defaults_of, names_of};
 use super::show::{quoted, sql_name};
 use super::statement::{Insert, Modify, RowAction, When, WhenClause};
@@ -152,35 +149,13 @@ fn expr(sql: &str) -> Result<Expr> {
 
 /// Columns without a qualifier are the table's own, those of queries within left alone.
 fn of_target(expr: &Expr, columns: &Schema, table: &Ident) -> Expr {
-    struct Own<'a> {
-        columns: &'a Schema,
-        table: &'a Ident,
-        depth: usize,
-    }
-    impl VisitorMut for Own<'_> {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.depth += 1;
-            ControlFlow::Continue(())
-        }
-
-        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.depth -= 1;
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let Expr::Identifier(name) = expr
-                && self.depth == 0
-                && self.columns.column_with_name(&super::parse::fold(name)).is_some()
-            {
-                *expr = Expr::CompoundIdentifier(vec![self.table.clone(), name.clone()]);
-            }
-            ControlFlow::Continue(())
-        }
-    }
     let mut expr = expr.clone();
-    let _ = expr.visit(&mut Own { columns, table, depth: 0 });
+    change_outside_queries(&mut expr, |expr| {
+        if let Expr::Identifier(name) = expr
+            && columns.column_with_name(&super::parse::fold(name)).is_some()
+        {
+            *expr = Expr::CompoundIdentifier(vec![table.clone(), name.clone()]);
+        }
+    });
     expr
 }

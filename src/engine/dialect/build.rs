@@ -1,9 +1,44 @@
 //! Pieces of syntax trees.
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, Value,
+    FunctionArguments, Ident, ObjectName, OrderByExpr, Query, Value, VisitMut, VisitorMut,
 };
+
+/// Changes the expressions in `node`, the inner ones first, but none in the queries within.
+pub fn change_outside_queries(node: &mut impl VisitMut, change: impl FnMut(&mut Expr)) {
+    struct Outside<F> {
+        change: F,
+        /// Queries around the current place.
+        depth: usize,
+    }
+
+    impl<F: FnMut(&mut Expr)> VisitorMut for Outside<F> {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if self.depth == 0 {
+                (self.change)(expr);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    // It never breaks off.
+    let _ = node.visit(&mut Outside { change, depth: 0 });
+}
 
 /// `name(argument, …)`.
 pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {

@@ -1,14 +1,12 @@
 //! Expressions: operators, function names and comparisons with arrays.
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Ident, Interval, ObjectName, Query, Select, SelectItem, UnaryOperator, Value, ValueWithSpan, Values,
-    VisitMut, VisitorMut, WindowFrameBound, WindowSpec, WindowType,
+    Ident, Interval, ObjectName, Select, SelectItem, UnaryOperator, Value, ValueWithSpan, Values,
+    WindowFrameBound, WindowSpec, WindowType,
 };
 
-use super::build::{call, cast, folded, inner, number, parts, take};
+use super::build::{call, cast, change_outside_queries, folded, inner, number, parts, take};
 use super::casts::array_elements;
 use super::functions::{arrays_of, mark_of};
 use crate::function::{SIMILAR_TO_ESCAPE, TIMEZONE};
@@ -286,7 +284,13 @@ pub(super) fn expand_series(select: &mut Select) {
         let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
             continue;
         };
-        let _ = VisitMut::visit(expr, &mut Expanded { depth: 0 });
+        change_outside_queries(expr, |expr| {
+            if let Expr::Function(function) = &*expr
+                && parts(&function.name).last().is_some_and(|name| EXPANDED.contains(&name.as_str()))
+            {
+                *expr = call("unnest", vec![take(expr)]);
+            }
+        });
         let Expr::Function(function) = &*expr else {
             continue;
         };
@@ -318,35 +322,6 @@ pub(super) fn expand_series(select: &mut Select) {
 
 /// Functions that give a list of rows, where PostgreSQL's give the rows.
 const EXPANDED: [&str; 2] = ["_pg_expandarray", "aclexplode"];
-
-/// Unnests what they give, anywhere in a column but in no subquery.
-struct Expanded {
-    depth: usize,
-}
-
-impl VisitorMut for Expanded {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Function(function) = &*expr
-            && self.depth == 0
-            && parts(&function.name).last().is_some_and(|name| EXPANDED.contains(&name.as_str()))
-        {
-            *expr = call("unnest", vec![take(expr)]);
-        }
-        ControlFlow::Continue(())
-    }
-}
 
 fn plain_argument(argument: &FunctionArg) -> Option<Expr> {
     match argument {

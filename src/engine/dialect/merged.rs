@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, TableFactor, TableWithJoins, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    ExcludeSelectItem, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, TableFactor, TableWithJoins, WildcardAdditionalOptions,
+    visit_expressions_mut,
 };
 
-use super::build::{call, folded, parts, take};
+use super::build::{call, change_outside_queries, folded, parts, take};
 use super::functions::arrays_of;
 use super::scope::{self, factor_name};
 
@@ -19,7 +19,10 @@ pub(super) fn rewrite(select: &mut Select) {
     let elements = select.from.iter().flat_map(factors).filter_map(element).collect::<HashMap<_, _>>();
     if !elements.is_empty() {
         keep_names(select, |name| elements.contains_key(name));
-        let _ = VisitMut::visit(select, &mut Replace { with: &elements, depth: 0, everywhere: true });
+        let _ = visit_expressions_mut(select, |expr| {
+            replace(expr, &elements);
+            ControlFlow::<()>::Continue(())
+        });
     }
     let merged: Vec<Merged> = select.from.iter().flat_map(merged_columns).collect();
     if !merged.is_empty() {
@@ -142,47 +145,22 @@ fn keep_names(select: &mut Select, changes: impl Fn(&str) -> bool) {
 }
 
 fn replace_merged(select: &mut Select, columns: &HashMap<String, Expr>) {
-    let mut replace = Replace { with: columns, depth: 0, everywhere: false };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let _ = VisitMut::visit(expr, &mut replace);
+            change_outside_queries(expr, |expr| replace(expr, columns));
         }
     }
-    let _ = VisitMut::visit(&mut select.selection, &mut replace);
-    let _ = VisitMut::visit(&mut select.group_by, &mut replace);
-    let _ = VisitMut::visit(&mut select.having, &mut replace);
-    let _ = VisitMut::visit(&mut select.qualify, &mut replace);
+    change_outside_queries(&mut select.selection, |expr| replace(expr, columns));
+    change_outside_queries(&mut select.group_by, |expr| replace(expr, columns));
+    change_outside_queries(&mut select.having, |expr| replace(expr, columns));
+    change_outside_queries(&mut select.qualify, |expr| replace(expr, columns));
 }
 
-/// Puts expressions in the place of bare columns.
-struct Replace<'a> {
-    with: &'a HashMap<String, Expr>,
-    /// Queries around the current place, within the SELECT.
-    depth: usize,
-    /// Within subqueries too.
-    everywhere: bool,
-}
-
-impl VisitorMut for Replace<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Identifier(name) = &*expr
-            && (self.everywhere || self.depth == 0)
-            && let Some(with) = self.with.get(&folded(name))
-        {
-            *expr = with.clone();
-        }
-        ControlFlow::Continue(())
+/// The expression in place of a bare column.
+fn replace(expr: &mut Expr, with: &HashMap<String, Expr>) {
+    if let Expr::Identifier(name) = &*expr
+        && let Some(with) = with.get(&folded(name))
+    {
+        *expr = with.clone();
     }
 }

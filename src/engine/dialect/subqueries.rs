@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType, Expr, FunctionArguments, GroupByExpr, Ident, LimitClause, OrderByExpr,
     OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
-    TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
+    TableWithJoins, Value, Visit, Visitor,
 };
 
-use super::build::{array_agg, boolean, call, cast, inner, null, number, ordered_call, parts, take};
+use super::build::{
+    array_agg, boolean, call, cast, change_outside_queries, inner, null, number, ordered_call, parts, take,
+};
 use super::emptiness::{aggregates, is_empty, never};
 use super::exists::link_by_columns;
 use super::outer::fold_conditions;
@@ -80,53 +82,28 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
 
 /// Spells `EXISTS (SELECT …)` in the SELECT list as a count: the planner joins it only where it filters.
 pub(super) fn count_existing(select: &mut Select, ctes: &[String]) {
-    let mut counted = Counted { ctes, depth: 0 };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let _ = VisitMut::visit(expr, &mut counted);
+            change_outside_queries(expr, |expr| count_one(expr, ctes));
         }
     }
 }
 
-struct Counted<'a> {
-    ctes: &'a [String],
-    /// Queries around the current place, within the SELECT list.
-    depth: usize,
-}
-
-impl VisitorMut for Counted<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
+fn count_one(expr: &mut Expr, ctes: &[String]) {
+    let Expr::Exists { subquery, negated } = expr else { return };
+    if limit_of(subquery).is_some_and(|rows| rows > 0) {
+        subquery.limit_clause = None;
     }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let Expr::Exists { subquery, negated } = expr else { return ControlFlow::Continue(()) };
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
-        if limit_of(subquery).is_some_and(|rows| rows > 0) {
-            subquery.limit_clause = None;
-        }
-        let Some(select) = plain_select(subquery) else { return ControlFlow::Continue(()) };
-        select.projection = vec![SelectItem::UnnamedExpr(call("count", vec![number(1)]))];
-        subquery.order_by = None;
-        link_by_columns(subquery, self.ctes);
-        let count = Expr::Subquery(std::mem::replace(subquery, empty_query()));
-        // Over system tables without rows, the whole subquery becomes a null.
-        let count = call("coalesce", vec![count, number(0)]);
-        let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
-        let compared = Expr::BinaryOp { left: Box::new(count), op, right: Box::new(number(0)) };
-        *expr = Expr::Nested(Box::new(compared));
-        ControlFlow::Continue(())
-    }
+    let Some(select) = plain_select(subquery) else { return };
+    select.projection = vec![SelectItem::UnnamedExpr(call("count", vec![number(1)]))];
+    subquery.order_by = None;
+    link_by_columns(subquery, ctes);
+    let count = Expr::Subquery(std::mem::replace(subquery, empty_query()));
+    // Over system tables without rows, the whole subquery becomes a null.
+    let count = call("coalesce", vec![count, number(0)]);
+    let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
+    let compared = Expr::BinaryOp { left: Box::new(count), op, right: Box::new(number(0)) };
+    *expr = Expr::Nested(Box::new(compared));
 }
 
 fn is_array_text(expr: &Expr) -> bool {

@@ -4,17 +4,16 @@
 //! for a new row), and the value of every column of the table. A row that no clause fits has a null in
 //! place of the number.
 
-use std::ops::ControlFlow;
-
 use arrow::datatypes::{DataType, Schema};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, CaseWhen, CastKind, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select,
-    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use crate::engine::dialect::change_outside_queries;
 use crate::engine::plan::placeholder;
 use crate::engine::statement::{Modify, RowAction, When, WhenClause};
 use crate::engine::write::{column_not_found, is_default, refuse_duplicates};
@@ -43,48 +42,27 @@ fn one_sided(modify: &Modify, alias: &Ident) -> Vec<WhenClause> {
             When::NotMatchedBySource => Some(alias),
         };
         let Some(side) = side else { continue };
-        let mut qualify = Qualify { side, depth: 0 };
         let values: Vec<&mut Expr> = match &mut clause.action {
             RowAction::Insert { values, .. } => values.iter_mut().collect(),
             RowAction::Update(assigned) => assigned.iter_mut().map(|(_, value)| value).collect(),
             RowAction::Delete | RowAction::Nothing | RowAction::Refuse => Vec::new(),
         };
         for expr in clause.condition.iter_mut().chain(values).filter(|expr| !is_default(expr)) {
-            let _ = VisitMut::visit(expr, &mut qualify);
+            qualify(expr, side);
         }
     }
     clauses
 }
 
 /// Puts the name of a relation before every bare column outside of subqueries.
-struct Qualify<'a> {
-    side: &'a Ident,
-    /// Queries around the current place.
-    depth: usize,
-}
-
-impl VisitorMut for Qualify<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+fn qualify(expr: &mut Expr, side: &Ident) {
+    change_outside_queries(expr, |expr| {
         if let Expr::Identifier(name) = expr
-            && self.depth == 0
             && (name.quote_style.is_some() || !CALLS.contains(&name.value.to_ascii_lowercase().as_str()))
         {
-            *expr = Expr::CompoundIdentifier(vec![self.side.clone(), name.clone()]);
+            *expr = Expr::CompoundIdentifier(vec![side.clone(), name.clone()]);
         }
-        ControlFlow::Continue(())
-    }
+    });
 }
 
 /// Builds the query for a table with these columns, and their defaults.
