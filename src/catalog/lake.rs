@@ -173,11 +173,11 @@ impl Lake {
         Arc::clone(&newest)
     }
 
-    /// Notes that a table was written to; nothing for none, and when too many wait already.
-    pub fn touch(&self, id: Option<String>) {
+    /// Notes that a table was written to; nothing when too many wait already.
+    pub fn touch(&self, id: String) {
         let mut touched = self.touched.lock().expect("no holder of this lock panics");
         if touched.len() < TOUCHED_MAX {
-            touched.extend(id);
+            touched.insert(id);
         }
     }
 

@@ -167,16 +167,19 @@ impl LakeState {
         self.schemas.get(schema).is_some_and(|schema| schema.created)
     }
 
+    /// All tables, with their schemas and names.
+    pub fn tables(&self) -> impl Iterator<Item = (&str, &str, &TableRecord)> {
+        self.schemas.iter().flat_map(|(schema, state)| {
+            state
+                .relations
+                .iter()
+                .filter_map(move |(name, relation)| Some((schema.as_str(), name.as_str(), relation.table()?)))
+        })
+    }
+
     /// Finds a table whatever its name is now. Looks at every table.
     pub fn table_by_id(&self, id: &str) -> Option<(&str, &str, &TableRecord)> {
-        self.schemas.iter().find_map(|(schema, state)| {
-            state.relations.iter().find_map(|(name, relation)| match relation {
-                RelationState::Table(table) if table.id == id => {
-                    Some((schema.as_str(), name.as_str(), table))
-                }
-                _ => None,
-            })
-        })
+        self.tables().find(|(_, _, table)| table.id == id)
     }
 
     fn put(&mut self, schema: &str, name: &str, relation: RelationState) {

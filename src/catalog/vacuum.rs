@@ -8,10 +8,11 @@
 //! transactions, which is shorter than the grace period:
 //!
 //! - The clock is read first (the store's own: the time it gives to an object that is written now), then
-//!   the newest state of the lake and then of its branches, then the folders. A file that is older than the grace period at the clock's time
-//!   was written by a transaction that had ended by then. Either it committed, and the state that is
-//!   read afterwards, or one before it, refers to the file; or it never will. What is written later is
-//!   too young to be looked at. So it does not matter what is committed while the folders are listed.
+//!   the newest state of the lake and then of its branches, then the folders. A file that is older than
+//!   the grace period at the clock's time was written by a transaction that had ended by then. Either it
+//!   committed, and the state that is read afterwards, or one before it, refers to the file; or it never
+//!   will. What is written later is too young to be looked at. So it does not matter what is committed
+//!   while the folders are listed.
 //! - A transaction under way reads a state that was current when it began. That is less than the grace
 //!   period ago, so the state is retained. The same holds for one that began by looking back as far as
 //!   the retention allows, and for one that restores what it finds there.
@@ -37,7 +38,7 @@ use uuid::Uuid;
 
 use super::lake::Lake;
 use super::log::{BranchRecord, LogEntry, Operation, TableRecord};
-use super::state::{LakeState, RelationState};
+use super::state::LakeState;
 use crate::error::Result;
 use crate::format::iceberg::{Expiry, References, hinted_copy};
 
@@ -150,7 +151,7 @@ impl Vacuum {
         let (found, _) = lake.location.list_children(&tables).await?;
         let mut folders: BTreeSet<String> =
             found.iter().map(|name| format!("_lacus/tables/{name}")).collect();
-        // Tables that others made may lie elsewhere below the root.
+        // A table whose folder lists as empty is known from the log; what lies outside is never touched.
         folders.extend(retained.tables.keys().filter(|folder| folder.starts_with("_lacus/")).cloned());
         if let Some(only) = &self.only {
             folders.retain(|folder| only.contains(folder));
@@ -283,12 +284,12 @@ impl Retained {
     }
 
     fn add_state(&mut self, state: &LakeState) {
-        state.tables().for_each(|table| self.add_table(table));
+        state.tables().for_each(|(_, _, table)| self.add_table(table));
         state.branches.values().for_each(|branch| self.add_branch(branch));
     }
 
     fn add_current(&mut self, state: &LakeState) {
-        self.current.extend(state.tables().map(|table| table.metadata.clone()));
+        self.current.extend(state.tables().map(|(_, _, table)| table.metadata.clone()));
     }
 
     fn add_branch(&mut self, branch: &BranchRecord) {
@@ -297,13 +298,6 @@ impl Retained {
 
     fn add_table(&mut self, table: &TableRecord) {
         self.tables.entry(table.directory.clone()).or_default().insert(table.metadata.clone());
-    }
-}
-
-impl LakeState {
-    /// All tables.
-    pub fn tables(&self) -> impl Iterator<Item = &TableRecord> {
-        self.schemas.values().flat_map(|schema| schema.relations.values()).filter_map(RelationState::table)
     }
 }
 

@@ -105,11 +105,7 @@ impl Transaction {
     pub async fn managed_tables(&self, catalog: &str) -> Result<Vec<(String, String)>> {
         let Catalog::Lake(lake) = self.catalogs.find(catalog)? else { return Ok(Vec::new()) };
         let view = self.view(lake).await?;
-        let named = view.state.schemas.iter().flat_map(|(schema, state)| {
-            let tables = state.relations.iter().filter(|(_, relation)| relation.table().is_some());
-            tables.map(|(name, _)| (schema.clone(), name.clone()))
-        });
-        Ok(named.collect())
+        Ok(view.state.tables().map(|(schema, name, _)| (schema.to_owned(), name.to_owned())).collect())
     }
 
     /// The detail of what the log records.

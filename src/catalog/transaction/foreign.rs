@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use super::super::log::{Dependency, Operation, TableRecord};
-use super::super::state::RelationState;
 use super::{LakeView, Place, Transaction, Written, change};
 use crate::error::{Error, Result};
 use crate::format::files::footers::Footers;
@@ -163,9 +162,7 @@ fn new_record(view: &LakeView, schema: &str, name: &str, updates: &[Update]) -> 
     let missing = || Error::InvalidParameter("a new table needs a UUID".to_owned());
     let id = id.ok_or_else(missing)?.to_string();
     let directory = change::directory(schema, name, &id);
-    let relations = view.state.schemas.values().flat_map(|schema| schema.relations.values());
-    let mut tables = relations.filter_map(RelationState::table);
-    if tables.any(|table| table.directory == directory || table.id == id) {
+    if view.state.tables().any(|(_, _, table)| table.directory == directory || table.id == id) {
         return Err(Error::AlreadyExists { kind: "table", name: id });
     }
     Ok(TableRecord { id, directory, metadata: String::new(), comment: None, rows: None, materialized: None })

@@ -164,7 +164,7 @@ fn finish(lake: &Lake, state: &LakeState, draft: Draft) -> Arc<LakeState> {
     for operation in draft.entry.operations.iter().filter(|_| is_trunk) {
         if let Operation::PutTable { table, .. } = operation {
             hints.insert(table.directory.clone(), table.metadata.clone());
-            lake.touch(Some(table.id.clone()));
+            lake.touch(table.id.clone());
         }
     }
     drop(hints);

@@ -66,15 +66,11 @@ async fn look_at(engine: &Arc<Engine>, lake: &Arc<Lake>) -> Result<()> {
     }
     let state = lake.refresh().await?;
     let names: BTreeMap<&str, FullName> = state
-        .schemas
-        .iter()
-        .flat_map(|(schema, relations)| {
-            relations.relations.iter().map(move |(name, one)| (schema, name, one))
-        })
-        .filter_map(|(schema, name, relation)| {
-            let table = relation.table().filter(|table| touched.contains(&table.id))?;
-            let (catalog, schema, name) = (lake.name.clone(), schema.clone(), name.clone());
-            Some((table.metadata.as_str(), FullName { catalog, schema, name }))
+        .tables()
+        .filter(|(_, _, table)| touched.contains(&table.id))
+        .map(|(schema, name, table)| {
+            let (catalog, schema, name) = (lake.name.clone(), schema.to_owned(), name.to_owned());
+            (table.metadata.as_str(), FullName { catalog, schema, name })
         })
         .collect();
     for (metadata, name) in names {
@@ -104,7 +100,7 @@ async fn tend(
         let somebody_waits = engine.runtime.metrics.queries_waiting.load(Ordering::Relaxed) > 0;
         match somebody_waits || !is_quiet(metadata) {
             // It is looked at again, though nobody may write to it until then.
-            true => lake.touch(id_of(lake, name)),
+            true => id_of(lake, name).into_iter().for_each(|id| lake.touch(id)),
             false => compact(engine, name).await?,
         }
     }

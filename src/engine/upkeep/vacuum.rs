@@ -80,14 +80,11 @@ impl Session {
             return Err(Error::ReadOnly(format!("catalog \"{catalog}\" is read-only")));
         };
         if names.is_empty() {
-            for (schema, state) in &lake.refresh().await?.schemas {
-                let tables = state.relations.iter().filter(|(_, relation)| relation.table().is_some());
-                names.extend(tables.map(|(name, _)| FullName {
-                    catalog: catalog.clone(),
-                    schema: schema.clone(),
-                    name: name.clone(),
-                }));
-            }
+            names.extend(lake.refresh().await?.tables().map(|(schema, name, _)| FullName {
+                catalog: catalog.clone(),
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+            }));
         }
         Ok((Arc::clone(lake), names))
     }
