@@ -18,13 +18,15 @@ use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{ConvertedType, LogicalType};
 use parquet::errors::Result;
 use parquet::file::metadata::{FileMetaData, ParquetMetaData, ParquetMetaDataBuilder};
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
+
+use crate::format::iceberg::field_id;
 
 /// The names of a table's columns, and of the fields within them, by field id.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Names {
 
 fn note(fields: &Fields, names: &mut HashMap<i32, String>) {
     for field in fields {
-        let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY).and_then(|id| id.parse().ok());
+        let id = field_id(field);
         names.extend(id.map(|id| (id, field.name().clone())));
         note_within(field.data_type(), names);
     }
@@ -212,6 +214,7 @@ fn called(field: &Type, name: &str) -> Result<Type> {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::Field;
+    use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
     use parquet::schema::parser::parse_message_type;
 
     use super::*;

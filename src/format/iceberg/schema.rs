@@ -106,7 +106,7 @@ impl Schema {
 
     /// Gives the columns that identify a row their new ids; `None` where one has none.
     pub(super) fn renumber_identifiers(&mut self, ids: &HashMap<i32, i32>) -> Option<()> {
-        if let Some(Value::Array(identifiers)) = self.rest.get_mut("identifier-field-ids") {
+        if let Some(Value::Array(identifiers)) = self.rest.get_mut(IDENTIFIER_KEY) {
             for identifier in identifiers {
                 let old = i32::try_from(identifier.as_i64()?).ok()?;
                 *identifier = Value::from(*ids.get(&old)?);
@@ -116,7 +116,7 @@ impl Schema {
     }
 
     /// Returns the ids of the columns that tell one row from another, where that is declared.
-    pub fn identifier_ids(&self) -> Vec<i32> {
+    fn identifier_ids(&self) -> Vec<i32> {
         let ids = self.rest.get(IDENTIFIER_KEY).and_then(Value::as_array);
         let ids = ids.into_iter().flatten().filter_map(Value::as_i64);
         ids.filter_map(|id| i32::try_from(id).ok()).collect()

@@ -10,14 +10,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field as ArrowField};
+use arrow::datatypes::DataType;
 use bytes::Bytes;
 use chrono::DateTime;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
-use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, parquet_to_arrow_schema};
+use parquet::arrow::parquet_to_arrow_schema;
 use parquet::basic::Repetition;
 use parquet::file::metadata::ParquetMetaData;
 
@@ -230,7 +230,7 @@ fn ensure_columns(
 ) -> std::result::Result<(), String> {
     let schema = draft.current_schema();
     for column in found {
-        let Some(id) = id_of(column) else {
+        let Some(id) = columns::field_id(column) else {
             return Err(format!("gives column \"{}\" no field id", column.name()));
         };
         // A writer may have begun before a column was dropped.
@@ -243,8 +243,9 @@ fn ensure_columns(
             return Err(format!("has column \"{}\" as {found}, which is not the table's type", field.name));
         }
     }
-    let missing =
-        |field: &&Field| field.required && !found.iter().any(|column| id_of(column) == Some(field.id));
+    let missing = |field: &&Field| {
+        field.required && !found.iter().any(|column| columns::field_id(column) == Some(field.id))
+    };
     match schema.fields.iter().find(missing) {
         Some(field) => Err(format!("lacks column \"{}\", which is never null", field.name)),
         None => Ok(()),
@@ -268,10 +269,6 @@ fn nulls(footer: &ParquetMetaData, id: i32) -> Option<u64> {
     counts.sum::<Option<u64>>().filter(|nulls| is_plain || *nulls == 0)
 }
 
-fn id_of(column: &ArrowField) -> Option<i32> {
-    column.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
-}
-
 /// Whether values of a file's column are values of the table's, or of a narrower type than it.
 fn fits(kind: &Type, found: &DataType) -> bool {
     match (kind, found) {
@@ -279,9 +276,10 @@ fn fits(kind: &Type, found: &DataType) -> bool {
             columns::primitive(found).is_some_and(|found| holds(*wanted, found))
         }
         (Type::Nested(Nested::Struct { fields }), DataType::Struct(found)) => found.iter().all(|column| {
-            let field = fields.iter().find(|field| id_of(column) == Some(field.id));
+            let field = fields.iter().find(|field| columns::field_id(column) == Some(field.id));
             // One that was dropped is not read.
-            id_of(column).is_some() && field.is_none_or(|field| fits(&field.kind, column.data_type()))
+            columns::field_id(column).is_some()
+                && field.is_none_or(|field| fits(&field.kind, column.data_type()))
         }),
         (Type::Nested(Nested::List { element, .. }), DataType::List(item)) => fits(element, item.data_type()),
         (Type::Nested(Nested::Map { key, value, .. }), DataType::Map(entries, _)) => {
