@@ -66,6 +66,9 @@ impl Guard {
         let before = width + usize::from(self.line.is_some());
         for (truth, name) in batch.columns().iter().skip(before).zip(&self.checks) {
             let truth = truth.as_boolean();
+            if truth.false_count() == 0 {
+                continue;
+            }
             let fails = |row: &usize| truth.is_valid(*row) && !truth.value(*row);
             if let Some(row) = (0..truth.len()).find(fails) {
                 let message =
@@ -106,7 +109,7 @@ pub fn shown_row(columns: &SchemaRef, batch: &RecordBatch, row: usize) -> Result
 }
 
 fn first_null(column: &ArrayRef) -> Option<usize> {
-    let nulls = column.logical_nulls()?;
+    let nulls = column.logical_nulls().filter(|nulls| nulls.null_count() > 0)?;
     (0..nulls.len()).find(|row| nulls.is_null(*row))
 }
 

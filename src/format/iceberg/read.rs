@@ -152,8 +152,13 @@ pub async fn files_of_other_specs(location: &Location, metadata: &TableMetadata)
     let manifests = manifests(location, version).await?;
     let is_other =
         |listed: &&ManifestFile| listed.spec_id != metadata.default_spec_id && listed.live_files() > 0;
+    let mut reads: Vec<BoxFuture<'_, Result<Vec<Entry>>>> = Vec::new();
     for listed in manifests.iter().filter(is_other) {
-        for entry in entries(location, metadata, listed).await?.iter().filter(|entry| entry.is_live()) {
+        reads.push(Box::pin(entries(location, metadata, listed)));
+    }
+    let mut reads = stream::iter(reads).buffer_unordered(READS_MAX);
+    while let Some(found) = reads.next().await {
+        for entry in found?.iter().filter(|entry| entry.is_live()) {
             paths.insert(location.path_of(&entry.file.url)?);
         }
     }
