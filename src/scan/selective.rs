@@ -175,6 +175,10 @@ impl Trial {
         let [column] = columns.iter().collect::<Vec<_>>()[..] else { return None };
         let bounds = statistics.column_statistics.get(column.index())?;
         let (least, greatest) = (integer(&bounds.min_value)?, integer(&bounds.max_value)?);
+        // What others wrote may be the wrong way round.
+        if least > greatest {
+            return None;
+        }
         let mut random = StdRng::seed_from_u64(0);
         let values = (0..TRIAL_VALUES).map(|_| random.random_range(least..=greatest));
         let values: ArrayRef = Arc::new(Int64Array::from_iter_values(values));

@@ -250,7 +250,7 @@ impl Transaction {
                 id: record.id.clone(),
                 metadata: None,
             });
-            if rules.enforced().next().is_some() {
+            if !is_upkeep && rules.enforced().next().is_some() {
                 view.depend_on_version(&record.id);
             }
         }
@@ -485,7 +485,7 @@ impl LakeView {
             schema: schema.to_owned(),
             name: name.to_owned(),
             id: table.id.clone(),
-            metadata: Some(table.metadata.clone()),
+            metadata: Some(table.rows_version().to_owned()),
         });
         known.into_iter().for_each(|dependency| self.depend(dependency));
     }

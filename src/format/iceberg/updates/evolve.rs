@@ -159,13 +159,18 @@ fn ensure_sources_stay(before: &Schema, draft: &TableMetadata) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to take columns away from under constraints, or to rename them.
+/// Refuses to take columns away from under constraints, to rename them, or to let a primary key be null.
 fn ensure_ruled(base: &TableMetadata, draft: &mut TableMetadata) -> Result<()> {
     let mut rules = base.rules()?;
     let after = draft.current_schema();
     let ids: HashSet<i32> = after.fields.iter().map(|field| field.id).collect();
     if let Some(key) = rules.keys.iter().find(|key| key.columns.iter().any(|id| !ids.contains(id))) {
         let message = format!("a column of constraint \"{}\" cannot be dropped from here", key.name);
+        return Err(Error::Unsupported(message));
+    }
+    let is_loose = |id: &i32| after.fields.iter().any(|field| field.id == *id && !field.required);
+    if let Some(key) = rules.primary_key().filter(|key| key.columns.iter().any(is_loose)) {
+        let message = format!("a column of primary key \"{}\" cannot be made nullable", key.name);
         return Err(Error::Unsupported(message));
     }
     // Conditions name columns.
