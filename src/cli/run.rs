@@ -76,7 +76,7 @@ pub fn run(arguments: RunArguments, options: Options, config: Option<PathBuf>) -
     match started(arguments, options, config) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("lacus: {error}");
+            pipeline::tell(&format!("lacus: {error}\n"), true);
             ExitCode::from(pipeline::FATAL)
         }
     }

@@ -92,7 +92,7 @@ impl Setting<'_> {
             let sent = connection.run(&piece.text, printed).await;
             let in_doubt = ends && step.kind == Kind::Block;
             if let Err(failed) = sent {
-                taken.into_iter().for_each(|taken| self.recorder.give_back(taken, false));
+                taken.into_iter().for_each(|taken| self.recorder.give_back(taken));
                 return Err(Refused {
                     in_doubt: in_doubt && is_unclear(&failed),
                     ..self.refused_at(failed, piece)
@@ -102,7 +102,7 @@ impl Setting<'_> {
         if step.kind == Kind::Statement {
             taken = self.before_commit(connection, &mut ended, printed).await?;
             if let Err(failed) = connection.run("COMMIT", &mut Quiet).await {
-                taken.into_iter().for_each(|taken| self.recorder.give_back(taken, false));
+                taken.into_iter().for_each(|taken| self.recorder.give_back(taken));
                 return Err(Refused { in_doubt: is_unclear(&failed), ..self.refused(failed) });
             }
         }
@@ -135,10 +135,11 @@ impl Setting<'_> {
         }
         (ended.finished, ended.rows) = (Utc::now(), printed.rows);
         let taken = self.recorder.take(self.number, self.step, ended);
-        let sql = self.recorder.sql(&taken);
-        if let Err(failed) = connection.run(&sql, &mut Quiet).await {
-            self.recorder.give_back(taken, false);
-            return Err(self.refused(failed));
+        for sql in self.recorder.sql(&taken) {
+            if let Err(failed) = connection.run(&sql, &mut Quiet).await {
+                self.recorder.give_back(taken);
+                return Err(self.refused(failed));
+            }
         }
         Ok(Some(taken))
     }

@@ -8,15 +8,12 @@
 pub mod address;
 mod tls;
 
-use std::collections::BTreeMap;
 use std::io;
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
-use postgres_protocol::message::backend::{
-    DataRowBody, ErrorFields, Message, ParameterStatusBody, RowDescriptionBody,
-};
+use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Message, RowDescriptionBody};
 use postgres_protocol::message::{backend, frontend};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -86,7 +83,6 @@ pub struct Connection {
     stream: Box<dyn Stream>,
     input: BytesMut,
     status: u8,
-    parameters: BTreeMap<String, String>,
 }
 
 impl Connection {
@@ -95,8 +91,7 @@ impl Connection {
     /// # Errors
     /// [`Failure`].
     pub async fn open(stream: Box<dyn Stream>, login: &Login) -> Result<Self, Failure> {
-        let mut connection =
-            Self { stream, input: BytesMut::new(), status: b'I', parameters: BTreeMap::new() };
+        let mut connection = Self { stream, input: BytesMut::new(), status: b'I' };
         let mut startup = BytesMut::new();
         let mut parameters = vec![("user", login.user.as_str()), ("client_encoding", "UTF8")];
         parameters.extend(login.database.as_deref().map(|database| ("database", database)));
@@ -106,7 +101,6 @@ impl Connection {
         connection.authenticate(login).await?;
         loop {
             match connection.next().await? {
-                Message::ParameterStatus(status) => connection.note(&status)?,
                 Message::ReadyForQuery(ready) => {
                     connection.status = ready.status();
                     return Ok(connection);
@@ -120,11 +114,6 @@ impl Connection {
     /// The transaction status that the server showed last: `I`, `T` or `E`.
     pub fn status(&self) -> u8 {
         self.status
-    }
-
-    /// A setting that the server reports.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.get(name).map(String::as_str)
     }
 
     /// Runs the statements of a text, and gives their answers to `sink`.
@@ -143,7 +132,6 @@ impl Connection {
                 Message::CommandComplete(body) => sink.complete(body.tag().map_err(lost)?),
                 Message::NoticeResponse(body) => sink.notice(message_of(body.fields())),
                 Message::ErrorResponse(body) => failed = Some(server(body.fields())),
-                Message::ParameterStatus(status) => self.note(&status)?,
                 Message::CopyData(body) => sink.copied(body.data()),
                 Message::CopyInResponse(_) => self.refuse_copy().await?,
                 Message::ReadyForQuery(ready) => {
@@ -217,12 +205,6 @@ impl Connection {
         frontend::copy_fail("lacus run has no data to copy from standard input", &mut message)
             .map_err(lost)?;
         self.send(&message).await
-    }
-
-    fn note(&mut self, status: &ParameterStatusBody) -> Result<(), Failure> {
-        let (name, value) = (status.name().map_err(lost)?, status.value().map_err(lost)?);
-        self.parameters.insert(name.to_owned(), value.to_owned());
-        Ok(())
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::DONE;
 use super::client::{Connection, Failure};
 use super::graph::{Graph, Node};
+use super::print::tell;
 use super::progress::Audience;
 use super::world::{Object, World};
 
@@ -30,8 +31,8 @@ pub async fn print(
     for (at, node) in graph.nodes.iter().enumerate() {
         let figures = figures(node, &world, graph);
         match audience {
-            Audience::Programs => println!("{}", as_json(at, node, &figures)),
-            _ => println!("{}", as_text(at, node, &figures)),
+            Audience::Programs => tell(&format!("{}\n", as_json(at, node, &figures)), false),
+            _ => tell(&format!("{}\n", as_text(at, node, &figures)), false),
         }
     }
     Ok(DONE)

@@ -14,7 +14,7 @@ use futures::stream::FuturesUnordered;
 
 use super::attempt::{Refused, Setting};
 use super::client::Failure;
-use super::graph::{Graph, is_pinned};
+use super::graph::{Graph, Node, is_pinned};
 use super::past::Decision;
 use super::print::Printed;
 use super::progress::Progress;
@@ -125,9 +125,13 @@ impl Work {
             }
             let Some(Returned { at, ended, printed, session }) = running.next().await else { break };
             let node = &self.graph.nodes[at];
-            match is_pinned(&node.step, &node.resolved) {
-                true => drop(own.insert(node.step.session, session)),
-                false => free.extend(session),
+            let pinned = |node: &Node| is_pinned(&node.step, &node.resolved);
+            let of_session = |later: &Node| later.step.session == node.step.session && pinned(later);
+            match (pinned(node), self.graph.nodes[at + 1..].iter().any(of_session)) {
+                (true, true) => drop(own.insert(node.step.session, session)),
+                // Nobody else may see its temporary tables.
+                (true, false) => drop((own.remove(&node.step.session), session)),
+                (false, _) => free.extend(session),
             }
             outlet.give(at, printed, &self.progress);
             self.settle(at, &ended, &mut report);
@@ -139,7 +143,7 @@ impl Work {
         report
     }
 
-    fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
         Totals { steps: self.graph.nodes.len(), ..Totals::default() }
     }
 

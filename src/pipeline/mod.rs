@@ -32,9 +32,10 @@ use client::Failure;
 use execute::{Report, Work};
 use graph::Graph;
 use past::{Decision, Past};
+pub use print::tell;
 use progress::{Progress, error_text};
 use record::{Recorder, StepError};
-use script::{Failed, Loader, ScriptError, SourceFile, Variables, line_and_column};
+use script::{Failed, Loader, ScriptError, SourceFile, Variables, identifier, line_and_column};
 use session::{Dial, Session};
 use step::{Steps, hash, steps_of};
 use world::{Object, World};
@@ -85,20 +86,20 @@ pub async fn run(options: Options, dial: Arc<dyn Dial>) -> u8 {
     match begin(&options, dial).await {
         Ok(code) => code,
         Err(Stop::File(error)) => {
-            eprintln!("lacus: {error}");
+            tell(&format!("lacus: {error}\n"), true);
             FATAL
         }
         Err(Stop::Script(error, files)) => {
             let (text, secrets) = (error_text(&located(&error, &files), &files), options.variables.secrets());
-            eprint!("{}", script::hide(&text, secrets));
+            tell(&script::hide(&text, secrets), true);
             SCRIPT
         }
         Err(Stop::Server(Failure::Lost(reason))) => {
-            eprintln!("lacus: {reason}");
+            tell(&format!("lacus: {reason}\n"), true);
             CONNECTION
         }
         Err(Stop::Server(Failure::Server(message))) => {
-            eprintln!("lacus: {} ({})", message.message, message.sqlstate);
+            tell(&format!("lacus: {} ({})\n", message.message, message.sqlstate), true);
             CONNECTION
         }
     }
@@ -221,8 +222,7 @@ async fn decide(
         Object::Table { catalog, schema, name }
             if *catalog != world.database || world.holds(schema, name) =>
         {
-            let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
-            Some([quoted(catalog), quoted(schema), quoted(name)].join("."))
+            Some([catalog, schema, name].map(|name| identifier(name)).join("."))
         }
         _ => None,
     });
@@ -247,11 +247,19 @@ async fn conclude(work: &Work, report: Report, began: Instant) -> u8 {
     let state = if report.error.is_none() { "finished" } else { "failed" };
     let error = report.error.as_ref().map(|error| error.message.as_str());
     work.recorder.note_run(state, report.totals, error);
-    let sql = work.recorder.sql(&work.recorder.take_all());
+    let mut sql = work.recorder.sql(&work.recorder.take_all());
+    if sql.len() > 1 {
+        // One commit, however many statements it takes.
+        sql.insert(0, "BEGIN".to_owned());
+        sql.push("COMMIT".to_owned());
+    }
     if !sql.is_empty() {
         let recorded = async {
             let mut session = Session::open(&work.dial).await?;
-            session.connection.run(&sql, &mut session::Quiet).await
+            for sql in &sql {
+                session.connection.run(sql, &mut session::Quiet).await?;
+            }
+            Ok::<_, Failure>(())
         };
         if let Err(failed) = recorded.await {
             let reason = match failed {

@@ -22,7 +22,12 @@ use crate::engine::upkeep::Upkeep;
 use crate::error::Result;
 
 /// Words whose value is another one each time, or in each session.
-const VOLATILE: [&str; 21] = [
+const VOLATILE: [&str; 26] = [
+    "yesterday",
+    "tomorrow",
+    "current_user",
+    "session_user",
+    "pg_backend_pid",
     "now",
     "current_timestamp",
     "current_date",

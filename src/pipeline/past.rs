@@ -212,22 +212,21 @@ fn is_current(known: &[Option<&Success>], at: usize, versions: &BTreeMap<String,
 fn spread(graph: &Graph, known: &[Option<&Success>], done: &[bool], dirty: &mut [bool]) {
     let uses: Vec<(BTreeSet<String>, BTreeSet<String>)> =
         graph.nodes.iter().zip(known).map(|(node, known)| tables_of(node, *known)).collect();
+    let mut stale: BTreeSet<&String> = BTreeSet::new();
+    let mut wanted: BTreeSet<&String> = BTreeSet::new();
+    for ((reads, writes), _) in uses.iter().zip(dirty.iter()).filter(|(_, dirty)| **dirty) {
+        stale.extend(writes);
+        wanted.extend(reads.iter().filter(|table| is_temporary(table)));
+    }
     loop {
-        let mut stale = BTreeSet::new();
-        let mut wanted = BTreeSet::new();
-        for (at, (reads, writes)) in uses.iter().enumerate().filter(|(at, _)| dirty[*at]) {
-            let _ = at;
-            stale.extend(writes.iter().cloned());
-            wanted.extend(reads.iter().filter(|table| is_temporary(table)).cloned());
-        }
         let mut changed = false;
-        for (at, (reads, writes)) in uses.iter().enumerate().filter(|(at, _)| !dirty[*at]).collect::<Vec<_>>()
-        {
+        for (at, (reads, writes)) in uses.iter().enumerate() {
             let is_stale = !done[at] && reads.iter().chain(writes).any(|table| stale.contains(table));
             // A temporary table is gone with the session that made it, even if its step is done.
-            if is_stale || writes.iter().any(|table| wanted.contains(table)) {
-                dirty[at] = true;
-                changed = true;
+            if !dirty[at] && (is_stale || writes.iter().any(|table| wanted.contains(table))) {
+                (dirty[at], changed) = (true, true);
+                stale.extend(writes);
+                wanted.extend(reads.iter().filter(|table| is_temporary(table)));
             }
         }
         if !changed {

@@ -24,6 +24,8 @@ pub struct Printed {
     pub rows: u64,
     table: Option<Table>,
     bytes: usize,
+    /// Lines of a COPY that were not kept.
+    left_out: u64,
     /// Where the statement stands, for notices.
     pub at: String,
 }
@@ -42,14 +44,18 @@ impl Printed {
 
     /// Writes all of it.
     pub fn write(&self) {
-        for (text, to_stderr) in &self.texts {
-            // A reader that is gone is no error of the run.
-            match to_stderr {
-                true => drop(std::io::stderr().lock().write_all(text.as_bytes())),
-                false => drop(std::io::stdout().lock().write_all(text.as_bytes())),
-            }
+        self.texts.iter().for_each(|(text, to_stderr)| tell(text, *to_stderr));
+    }
+}
+
+/// Writes a text. A reader that is gone is no error of the run.
+pub fn tell(text: &str, to_stderr: bool) {
+    match to_stderr {
+        true => drop(std::io::stderr().lock().write_all(text.as_bytes())),
+        false => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
         }
-        std::io::stdout().lock().flush().ok();
     }
 }
 
@@ -69,6 +75,11 @@ impl Sink for Printed {
     }
 
     fn complete(&mut self, tag: &str) {
+        let left_out = std::mem::take(&mut self.left_out);
+        if left_out > 0 {
+            let warning = format!("{}: WARNING:  {left_out} lines of this COPY are not shown\n", self.at);
+            self.texts.push((warning, true));
+        }
         let counted = tag.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok());
         self.rows += counted.unwrap_or(0);
         match self.table.take() {
@@ -88,9 +99,11 @@ impl Sink for Printed {
     }
 
     fn copied(&mut self, bytes: &[u8]) {
-        if self.bytes + bytes.len() <= KEPT_BYTES_MAX {
+        if self.left_out == 0 && self.bytes + bytes.len() <= KEPT_BYTES_MAX {
             self.bytes += bytes.len();
             self.texts.push((String::from_utf8_lossy(bytes).into_owned(), false));
+        } else {
+            self.left_out += 1;
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::print::Printed;
+use super::print::{Printed, tell};
 use super::record::{Ended, State, StepError, Totals};
 use super::script::{SourceFile, hide};
 use super::step::Step;
@@ -136,7 +136,7 @@ impl Progress {
     pub fn line(&self, line: &str) {
         match (&self.bars, self.audience) {
             (Some(bars), _) => drop(bars.println(line)),
-            (None, Audience::People) => eprintln!("{line}"),
+            (None, Audience::People) => tell(&format!("{line}\n"), true),
             (None, _) => {}
         }
     }
@@ -145,8 +145,8 @@ impl Progress {
     pub fn error(&self, error: &StepError, files: &[SourceFile]) {
         let text = hide(&error_text(error, files), &self.secrets);
         match &self.bars {
-            Some(bars) => bars.suspend(|| eprint!("{text}")),
-            None => eprint!("{text}"),
+            Some(bars) => bars.suspend(|| tell(&text, true)),
+            None => tell(&text, true),
         }
     }
 

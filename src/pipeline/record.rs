@@ -17,6 +17,8 @@ use super::step::Step;
 use super::world::World;
 use crate::engine::plan::lake_tables::{RECORDS, RUNS, STEPS};
 
+/// Rows of one statement: fewer bytes than a server takes.
+const ROWS_MAX: usize = 200;
 /// Characters of a statement, or of an error, that are kept.
 const TEXT_MAX: usize = 4000;
 
@@ -213,28 +215,23 @@ impl Recorder {
     }
 
     /// Gives rows back that were not written, but for the last one: that of the step itself.
-    pub fn give_back(&self, taken: Taken, with_last: bool) {
+    pub fn give_back(&self, taken: Taken) {
         let Taken(mut rows) = taken;
-        if !with_last {
-            rows.steps.pop();
-        }
+        rows.steps.pop();
         let mut waiting = self.lock();
         rows.runs.append(&mut waiting.runs);
         rows.steps.append(&mut waiting.steps);
         *waiting = rows;
     }
 
-    /// The statements that write rows; empty if there are none.
-    pub fn sql(&self, taken: &Taken) -> String {
+    /// The statements that write rows; none if there are none.
+    pub fn sql(&self, taken: &Taken) -> Vec<String> {
         let Taken(rows) = taken;
-        if !self.active {
-            return String::new();
-        }
-        let insert = |table: &str, rows: &[String]| match rows.is_empty() {
-            true => String::new(),
-            false => format!("INSERT INTO \"{RECORDS}\".{table} VALUES {};", rows.join(", ")),
+        let tables = [("runs", &rows.runs), ("run_steps", &rows.steps)].into_iter().filter(|_| self.active);
+        let insert = |table: &str, rows: &[String]| {
+            format!("INSERT INTO \"{RECORDS}\".{table} VALUES {}", rows.join(", "))
         };
-        format!("{}{}", insert("runs", &rows.runs), insert("run_steps", &rows.steps))
+        tables.flat_map(|(table, rows)| rows.chunks(ROWS_MAX).map(move |rows| insert(table, rows))).collect()
     }
 
     /// Asks whether a step was committed, where its COMMIT had no clear answer.

@@ -12,7 +12,7 @@ mod variables;
 
 use std::path::{Path, PathBuf};
 
-pub use variables::{Variables, hide, literal as variables_literal};
+pub use variables::{Variables, hide, identifier, literal as variables_literal};
 
 use crate::error::{Error, Result};
 use scan::Scanner;

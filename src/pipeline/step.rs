@@ -84,11 +84,15 @@ impl Step {
 
     /// All of it, variables not put in.
     pub fn written(&self) -> String {
-        let texts = self.parts.iter().filter_map(|part| match part {
-            Part::Sql(piece) => Some(piece.written.as_str()),
+        self.pieces().map(|piece| piece.written.as_str()).collect::<Vec<_>>().join(";\n")
+    }
+
+    /// What of it is SQL.
+    pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Sql(piece) => Some(piece),
             Part::Print { .. } => None,
-        });
-        texts.collect::<Vec<_>>().join(";\n")
+        })
     }
 }
 
@@ -124,7 +128,9 @@ pub fn steps_of(
         block: None,
         prepared: BTreeMap::new(),
         seen: BTreeMap::new(),
+        path,
         search_path: path.to_vec(),
+        block_path: Vec::new(),
         block_settings: Vec::new(),
         session: 0,
         number: 0,
@@ -155,7 +161,11 @@ struct Cutter<'a> {
     block: Option<Step>,
     prepared: BTreeMap<String, Uses>,
     seen: BTreeMap<(usize, String), usize>,
+    /// The search path that a session begins with.
+    path: &'a [String],
     search_path: Vec<String>,
+    /// The search path in front of the open block.
+    block_path: Vec<String>,
     /// What the open block has set.
     block_settings: Vec<String>,
     session: usize,
@@ -188,8 +198,18 @@ impl Cutter<'_> {
         match self.block.take() {
             Some(mut block) => {
                 block.parts.push(Part::Sql(piece.clone()));
+                let names_nothing = block.uses.reads.is_empty() && block.uses.writes.is_empty();
                 block.uses.add(uses);
-                self.set_path(&parsed);
+                for one in &parsed {
+                    let Some((path, local)) = self.path_set(&one.statement) else { continue };
+                    // A block's names are looked up in one path: the one that it sets before it names anything.
+                    if names_nothing {
+                        block.search_path.clone_from(&path);
+                    }
+                    if !local {
+                        self.search_path = path;
+                    }
+                }
                 if is_setting(statement) {
                     self.block_settings.push(piece.text.clone());
                 }
@@ -197,6 +217,7 @@ impl Cutter<'_> {
                     Statement::Commit { chain: false } => self.finish(block, Some(piece)),
                     Statement::Rollback { chain: false } => {
                         block.kind = Kind::RolledBack;
+                        self.search_path = std::mem::take(&mut self.block_path);
                         self.finish(block, Some(piece))
                     }
                     Statement::Commit { .. } | Statement::Rollback { .. } => {
@@ -229,9 +250,16 @@ impl Cutter<'_> {
         };
         let step = self.step(piece, kind, uses);
         match (kind, statement) {
-            (Kind::Block, Statement::Begin(_)) => self.block = Some(step),
+            (Kind::Block, Statement::Begin(_)) => {
+                self.block_path.clone_from(&self.search_path);
+                self.block = Some(step);
+            }
             (Kind::Setting, _) => {
-                self.set_path(parsed);
+                for one in parsed {
+                    if let Some((path, false)) = self.path_set(&one.statement) {
+                        self.search_path = path;
+                    }
+                }
                 self.block_settings.push(piece.text.clone());
                 return self.finish(step, None);
             }
@@ -275,11 +303,7 @@ impl Cutter<'_> {
             let place = end.map_or(step.place, Piece::start);
             return Err(ScriptError::new(place, "54000", format!("a run can have {STEPS_MAX} steps")));
         }
-        let texts = step.parts.iter().filter_map(|part| match part {
-            Part::Sql(piece) => Some(piece.text.as_str()),
-            Part::Print { .. } => None,
-        });
-        let own = texts.collect::<Vec<_>>().join(";");
+        let own = step.pieces().map(|piece| piece.text.as_str()).collect::<Vec<_>>().join(";");
         // What was set before it is part of what it does.
         let set = &self.made.settings[step.session][..step.settings];
         step.hash = hash([set.join(";"), own].join("\0").as_bytes());
@@ -295,15 +319,21 @@ impl Cutter<'_> {
         Ok(())
     }
 
-    /// Follows `SET search_path`, in which bare names are looked up.
-    fn set_path(&mut self, parsed: &[Parsed]) {
-        for one in parsed {
-            if let Statement::Set { name, value: Some(value), local: false } = &one.statement
-                && name == "search_path"
-            {
+    /// The search path that a statement sets, in which bare names are looked up, and whether it does so
+    /// for its transaction alone.
+    fn path_set(&self, statement: &Statement) -> Option<(Vec<String>, bool)> {
+        match statement {
+            Statement::Set { name, value: Some(value), local } if name == "search_path" => {
                 let names = value.split(',').map(|name| name.trim().trim_matches(['"', '\'']).to_owned());
-                self.search_path = names.filter(|name| !name.is_empty()).collect();
+                Some((names.filter(|name| !name.is_empty()).collect(), *local))
             }
+            Statement::Set { name, value: None, local } if name == "search_path" => {
+                Some((self.path.to_vec(), *local))
+            }
+            Statement::Reset(name) if name.as_deref().is_none_or(|name| name == "search_path") => {
+                Some((self.path.to_vec(), false))
+            }
+            _ => None,
         }
     }
 }

@@ -13,8 +13,8 @@ use super::execute::{Report, Work};
 use super::graph::Graph;
 use super::past::Decision;
 use super::print::Printed;
-use super::record::{Ended, State, StepError, Totals, Written};
-use super::script::{Piece, ScriptError};
+use super::record::{Ended, State, StepError, Written};
+use super::script::ScriptError;
 use super::session::{Quiet, Session};
 use super::step::{Kind, Part, Step, has_modes};
 use super::world::{Object, Resolved};
@@ -33,7 +33,7 @@ pub fn check(graph: &Graph) -> Result<(), ScriptError> {
         if step.kind == Kind::Bare {
             return Err(refused("this statement cannot run in a block, and so not"));
         }
-        let begins = pieces(step).next().map(|piece| &piece.text).filter(|_| is_block(step));
+        let begins = step.pieces().next().map(|piece| &piece.text).filter(|_| is_block(step));
         let parsed = begins.and_then(|text| parse::parse(text).ok()?.pop());
         if let Some(Statement::Begin(modes)) = parsed.map(|parsed| parsed.statement)
             && has_modes(&modes)
@@ -48,18 +48,10 @@ fn is_block(step: &Step) -> bool {
     matches!(step.kind, Kind::Block | Kind::RolledBack)
 }
 
-fn pieces(step: &Step) -> impl Iterator<Item = &Piece> {
-    step.parts.iter().filter_map(|part| match part {
-        Part::Sql(piece) => Some(piece),
-        Part::Print { .. } => None,
-    })
-}
-
 impl Work {
     /// Does all steps in one transaction.
     pub async fn run_together(&self, mut session: Session) -> Report {
-        let totals = Totals { steps: self.graph.nodes.len(), ..Totals::default() };
-        let mut report = Report { totals, error: None };
+        let mut report = Report { totals: self.totals(), error: None };
         let begun = session.connection.run("BEGIN", &mut Quiet).await;
         let mut all = Vec::new();
         let mut seen = BTreeMap::new();
@@ -77,13 +69,17 @@ impl Work {
             }
         }
         if error.is_none() {
-            error = self.commit(&mut session.connection, &all, report.totals).await.err().map(|failed| {
+            error = self.commit(&mut session.connection, &all).await.err().map(|failed| {
                 let last = self.graph.nodes.len().saturating_sub(1);
                 (last, failed, Ended::begun(State::Failed))
             });
         }
         if let Some((at, failed, ended)) = error {
-            session.connection.run("ROLLBACK", &mut Quiet).await.ok();
+            match &failed {
+                // It may be busy with what was given up; the server ends that when its client is gone.
+                Failure::Lost(_) => drop(session),
+                Failure::Server(_) => drop(session.connection.run("ROLLBACK", &mut Quiet).await),
+            }
             self.undone(at, failed, ended, all, &mut report);
         }
         report
@@ -104,7 +100,11 @@ impl Work {
         let mut ended = Ended { attempts: 1, ..Ended::begun(State::Succeeded) };
         let mut printed = Printed::default();
         let limit = node.step.options.timeout.unwrap_or(std::time::Duration::MAX);
-        let sent = self.send(&node.step, &mut session.connection, &mut printed);
+        let (step, settings) = (&node.step, &self.settings[node.step.session]);
+        if let Err(failed) = session.adopt(step.session, &settings[..step.settings]).await {
+            return Err((failed, Ended { state: State::Failed, ..ended }));
+        }
+        let sent = self.send(step, &mut session.connection, &mut printed);
         let sent = match tokio::time::timeout(limit, sent).await {
             Ok(sent) => sent,
             Err(_) => Err(Failure::Lost(format!("canceling step after its timeout of {limit:?}"))),
@@ -114,6 +114,7 @@ impl Work {
         if let Err(failed) = sent {
             return Err((failed, Ended { state: State::Failed, ..ended }));
         }
+        session.has = (step.session, step.settings_after);
         match session.connection.rows(USES).await {
             Ok(rows) => {
                 note_uses(&rows, &mut ended, &self.database);
@@ -172,20 +173,16 @@ impl Work {
         report.totals.bytes += ended.bytes;
     }
 
-    async fn commit(
-        &self,
-        connection: &mut Connection,
-        all: &[(usize, Ended)],
-        totals: Totals,
-    ) -> Result<(), Failure> {
+    async fn commit(&self, connection: &mut Connection, all: &[(usize, Ended)]) -> Result<(), Failure> {
         let changes = all.iter().any(|(_, ended)| !ended.writes.is_empty());
         all.iter()
             .for_each(|(at, ended)| self.recorder.note_step(at + 1, &self.graph.nodes[*at].step, ended));
         if changes {
             let taken = self.recorder.take_all();
-            connection.run(&self.recorder.sql(&taken), &mut Quiet).await?;
+            for sql in self.recorder.sql(&taken) {
+                connection.run(&sql, &mut Quiet).await?;
+            }
         }
-        let _ = totals;
         connection.run("COMMIT", &mut Quiet).await
     }
 
@@ -226,7 +223,7 @@ impl Work {
             attempts: 1,
         };
         let piece = match &failed {
-            Failure::Server(message) => message.position.zip(pieces(step).find(|_| !is_block(step))),
+            Failure::Server(message) => message.position.zip(step.pieces().find(|_| !is_block(step))),
             Failure::Lost(_) => None,
         };
         let place = piece.map_or(step.place, |(position, piece)| piece.place_of_character(position));

@@ -10,8 +10,9 @@ use super::client::{Connection, Failure};
 use super::names::{TableName, uses_of};
 use super::script::ScriptError;
 use super::script::variables_literal as literal;
-use super::step::{Part, Step};
+use super::step::Step;
 use crate::engine::parse;
+use crate::format::iceberg::Inspection;
 use crate::system;
 
 /// Views may stand on views this deep.
@@ -92,7 +93,8 @@ impl World {
         let mut world = Self { database: text(&facts, 0), checks: true, ..Self::default() };
         let listing = "SELECT t.table_schema, t.table_name, v.view_definition FROM information_schema.tables t \
              LEFT JOIN information_schema.views v ON v.table_schema = t.table_schema AND v.table_name = t.table_name \
-             WHERE t.table_schema NOT IN ('pg_catalog', 'information_schema')";
+             WHERE t.table_schema NOT IN ('pg_catalog', 'information_schema') \
+             UNION ALL SELECT schemaname, matviewname, NULL FROM pg_catalog.pg_matviews";
         for row in connection.rows(listing).await? {
             let object = world.table(text(&row, 0), text(&row, 1));
             let sql = row.get(2).cloned().flatten();
@@ -126,7 +128,7 @@ impl World {
         }
         let sql = format!(
             "SELECT n.nspname, c.relname, c.reltuples::bigint, c.relpages::bigint * 8192 FROM pg_class c \
-             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ({}) AND c.relkind = 'r'",
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ({}) AND c.relkind IN ('r', 'm')",
             named.join(" OR ")
         );
         for row in connection.rows(&sql).await? {
@@ -245,12 +247,8 @@ impl World {
             return Ok(());
         }
         let message = format!("table \"{name}\" does not exist, and no step before this one makes it");
-        let pieces = step.parts.iter().filter_map(|part| match part {
-            Part::Sql(piece) => Some(piece),
-            Part::Print { .. } => None,
-        });
         let written = name.to_string();
-        let place = pieces.filter_map(|piece| Some(piece.place(piece.text.find(&written)?))).next();
+        let place = step.pieces().filter_map(|piece| Some(piece.place(piece.text.find(&written)?))).next();
         Err(ScriptError::new(place.unwrap_or(step.place), "42P01", message))
     }
 
@@ -291,12 +289,19 @@ impl World {
 
     fn find_in(&self, name: &TableName, path: &[String]) -> Option<Object> {
         let catalog = name.catalog.clone().unwrap_or_else(|| self.database.clone());
-        // What is read of a table's books is read of the table.
-        let bare = name.name.split_once('$').map_or(name.name.as_str(), |(table, _)| table).to_owned();
-        let object = |schema: &str| Object::Table {
+        let named = |schema: &str, name: &str| Object::Table {
             catalog: catalog.clone(),
             schema: schema.to_owned(),
-            name: bare.clone(),
+            name: name.to_owned(),
+        };
+        // As the server: a relation of that name, else the table whose books are read.
+        let books_of = Inspection::of(&name.name).map(|(table, _)| table);
+        let object = |schema: &str| {
+            let own = named(schema, &name.name);
+            match books_of {
+                Some(table) if !self.tables.contains_key(&own) => named(schema, table),
+                _ => own,
+            }
         };
         match &name.schema {
             Some(schema) if catalog != self.database && !SYSTEM.contains(&schema.as_str()) => {

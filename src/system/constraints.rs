@@ -1,5 +1,6 @@
 //! System tables about defaults and constraints.
 
+use super::information::yes_or_no;
 use super::listing::{Entry, Listing};
 use super::rows::{Cell, Rows};
 use super::source::{Context, PerRelation};
@@ -162,10 +163,6 @@ fn of_table(listing: &Listing, entry: &Entry) -> [(&'static str, Cell); 3] {
         ("table_schema", (&entry.relation.schema).into()),
         ("table_name", (&entry.relation.name).into()),
     ]
-}
-
-fn yes_or_no(value: bool) -> Cell {
-    if value { "YES" } else { "NO" }.into()
 }
 
 pub(super) const TABLE_CONSTRAINTS: PerRelation = PerRelation {

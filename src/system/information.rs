@@ -10,7 +10,7 @@ use crate::catalog::{RelationDetail, RelationKind};
 use crate::function::oid::OWNER_NAME;
 use crate::function::types;
 
-fn yes_or_no(value: bool) -> Cell {
+pub(super) fn yes_or_no(value: bool) -> Cell {
     if value { "YES" } else { "NO" }.into()
 }
 

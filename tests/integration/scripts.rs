@@ -462,3 +462,46 @@ async fn what_is_published_was_audited() {
     let counted = rows(&client, "SELECT count(*), max(amount) < 0 FROM p.refused").await;
     assert_eq!(counted, [[Some(refused.to_string()), Some("t".to_owned())]]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_looked_up_where_the_script_says() {
+    let (catalogs, folder) = (Catalogs::on_disk(), scratch());
+    let here = Target::Here(catalogs.path());
+    let first = "CREATE SCHEMA m;\nCREATE SCHEMA o;\nCREATE TABLE m.loc (a int);\nCREATE TABLE o.\"a$b\" (a int);\n\
+        CREATE MATERIALIZED VIEW m.mv AS SELECT 7 AS a;\n";
+    let first = here.run(&[&script(folder.path(), "first.sql", first)], &[]);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let second = "BEGIN; SET LOCAL search_path = m; INSERT INTO loc VALUES (1); COMMIT;\n\
+        SET search_path = m;\nINSERT INTO loc VALUES (2);\nRESET search_path;\n\
+        CREATE TABLE here AS SELECT 1 AS a;\nSELECT * FROM public.here;\n\
+        CREATE TABLE m.copy AS SELECT a FROM m.mv;\nSELECT * FROM o.\"a$b\";\n";
+    let second = here.run(&[&script(folder.path(), "second.sql", second)], &[]);
+    assert!(second.status.success(), "{}", text(&second.stderr));
+    // In one transaction too, each script has its own.
+    let dir = folder.path().join("apart");
+    script(&dir, "a.sql", "SET search_path = m;\nCREATE TABLE a1 AS SELECT 1 AS a;\n");
+    script(&dir, "b.sql", "CREATE TABLE b1 AS SELECT 1 AS a;\n");
+    let apart = here.run(&[&dir], &["--transaction"]);
+    assert!(apart.status.success(), "{}", text(&apart.stderr));
+    let daemon = Setup::default().serve(catalogs.path());
+    let client = daemon.connect("lake").await;
+    let found = "SELECT string_agg(schemaname || '.' || tablename, ' ' ORDER BY tablename) FROM pg_tables \
+        WHERE tablename IN ('here', 'copy', 'a1', 'b1')";
+    assert_eq!(rows(&client, found).await, [[Some("m.a1 public.b1 m.copy public.here".to_owned())]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_gone_ends_no_run() {
+    let (catalogs, folder) = (Catalogs::on_disk(), scratch());
+    let tables: String = (0..5).map(|number| format!("CREATE TABLE t{number} AS SELECT 1 AS a;\n")).collect();
+    let file = script(folder.path(), "many.sql", &tables);
+    for arguments in [&["--dry-run"][..], &[]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lacus"));
+        command.arg("run").arg("--catalog").arg(catalogs.path()).args(arguments).arg(&file);
+        let (reader, out) = std::io::pipe().expect("a pipe can be made");
+        let (other, error) = std::io::pipe().expect("a pipe can be made");
+        drop((reader, other));
+        let status = command.stdin(Stdio::null()).stdout(out).stderr(error).status();
+        assert_eq!(status.expect("the program runs").code(), Some(0), "{arguments:?}");
+    }
+}

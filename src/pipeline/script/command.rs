@@ -181,7 +181,6 @@ impl Scanner<'_> {
     }
 
     fn include(&mut self, is_relative: bool, place: Place) -> Result<(), Failed> {
-        let is_relative = is_relative && self.path.parent().is_some();
         let arguments = self.arguments()?;
         let [file] = arguments.as_slice() else {
             return Err(ScriptError::new(place, "42601", "\\i: missing required argument").into());

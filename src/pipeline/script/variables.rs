@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::function::quote_literal;
+
 /// Environment variables that begin so are variables of scripts.
 const PREFIX: &str = "LACUS_VAR_";
 /// A shorter secret would blot out half of what is printed.
@@ -72,11 +74,9 @@ pub fn is_name_character(character: char) -> bool {
 
 /// A value as SQL writes a text.
 pub fn literal(value: &str) -> String {
-    let doubled = value.replace('\'', "''");
-    match value.contains('\\') {
-        true => format!(" E'{}'", doubled.replace('\\', "\\\\")),
-        false => format!("'{doubled}'"),
-    }
+    let quoted = quote_literal(value);
+    // Apart from a word in front of it.
+    if quoted.starts_with('E') { format!(" {quoted}") } else { quoted }
 }
 
 /// A value as SQL writes a name.
