@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
@@ -77,9 +78,9 @@ fn split<'t>(regex: &Regex, text: &'t str) -> Vec<&'t str> {
 }
 
 /// The pattern of an argument, with the flags of another.
-fn compiled(values: &Values<'_>, pattern: usize, flags: usize) -> Result<Regex> {
+fn compiled(values: &Values<'_>, pattern: usize, flags: usize) -> Result<Rc<Regex>> {
     thread_local! {
-        static KNOWN: RefCell<HashMap<String, Regex>> = RefCell::default();
+        static KNOWN: RefCell<HashMap<String, Rc<Regex>>> = RefCell::default();
     }
     let mut own = String::new();
     for flag in values.text(flags).unwrap_or_default().chars() {
@@ -95,16 +96,17 @@ fn compiled(values: &Values<'_>, pattern: usize, flags: usize) -> Result<Regex> 
     let text = if own.is_empty() { pattern } else { format!("(?{own}){pattern}") };
     KNOWN.with_borrow_mut(|known| {
         if let Some(regex) = known.get(&text) {
-            return Ok(regex.clone());
+            // Its cache lives on with it; a clone would begin a new one.
+            return Ok(Rc::clone(regex));
         }
         let built = regex::RegexBuilder::new(&text).size_limit(PATTERN_BYTES_MAX).build();
-        let regex = built.map_err(|error| {
+        let regex = Rc::new(built.map_err(|error| {
             failure(Error::InvalidParameter(format!("invalid regular expression: {error}")))
-        })?;
+        })?);
         if known.len() >= COMPILED_MAX {
             known.clear();
         }
-        known.insert(text, regex.clone());
+        known.insert(text, Rc::clone(&regex));
         Ok(regex)
     })
 }

@@ -238,6 +238,6 @@ fn missing(kind: &str, name: &str) -> Error {
         "relation" => Error::TableNotFound(name.to_owned()),
         "schema" => Error::SchemaNotFound(name.to_owned()),
         "function" | "operator" => Error::FunctionNotFound(format!("{kind} \"{name}\" does not exist")),
-        _ => Error::UnknownSetting(format!("{kind} \"{name}\" does not exist")),
+        _ => Error::UndefinedObject(format!("{kind} \"{name}\" does not exist")),
     }
 }

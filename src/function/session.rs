@@ -178,7 +178,7 @@ impl SessionFacts {
         if payload.len() > channels::PAYLOAD_BYTES_MAX {
             return wrong("payload string too long");
         }
-        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outbox = self.outbox();
         if outbox.len() >= SENT_MAX {
             let message = format!("a transaction can send {SENT_MAX} notifications");
             return Err(error::Error::LimitExceeded(message));

@@ -10,16 +10,13 @@ use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, CaseWhen, Expr, Query, SetExpr};
 
 use super::build::{conjuncts, folded, inner};
-use super::scope::factor_name;
+use super::scope::{factor_name, factors};
 
 /// Moves columns of the outer row that stand as conditions into an equality with the outer row.
 pub(super) fn fold_conditions(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     let Some(selection) = &select.selection else { return };
-    let items = select.from.iter();
-    let factors = items
-        .flat_map(|item| std::iter::once(&item.relation).chain(item.joins.iter().map(|join| &join.relation)));
-    let own: HashSet<String> = factors.filter_map(factor_name).collect();
+    let own: HashSet<String> = factors(&select.from).into_iter().filter_map(factor_name).collect();
     let (outer, mut rest): (Vec<Expr>, Vec<Expr>) =
         conjuncts(selection).into_iter().cloned().partition(|one| side_of(one, &own) == Some(Side::Outer));
     if outer.is_empty() {

@@ -126,7 +126,7 @@ fn marked(mark: &str, rows: &TableFactor) -> Option<TableFactor> {
 }
 
 /// Whether an expression names a column.
-fn has_column(expr: &Expr) -> bool {
+pub(super) fn has_column(expr: &Expr) -> bool {
     struct Columns;
     impl Visitor for Columns {
         type Break = ();
@@ -193,14 +193,14 @@ fn unqualify(name: &mut ObjectName) -> Option<String> {
     path.pop()
 }
 
-fn argument(argument: &FunctionArg) -> Option<&Expr> {
+pub(super) fn argument(argument: &FunctionArg) -> Option<&Expr> {
     match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
         _ => None,
     }
 }
 
-fn named(name: &str) -> TableAlias {
+pub(super) fn named(name: &str) -> TableAlias {
     TableAlias { explicit: true, name: Ident::new(name), columns: vec![], at: None }
 }
 

@@ -5,11 +5,11 @@
 
 use datafusion::sql::sqlparser::ast::{
     DataType, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, SelectItem, SetExpr, TableAlias,
-    TableFactor, Visit, Visitor,
+    TableFactor,
 };
-use std::ops::ControlFlow;
 
 use super::build::{boolean, call, cast, null, parts};
+use super::relations::{argument, has_column, named};
 use super::subqueries::empty_query;
 
 /// Functions over what a system view shows.
@@ -65,7 +65,7 @@ const NOTHING: [(&str, Columns); 7] = [
 const VALUES: [&str; 5] =
     ["string_to_array", "parse_ident", "regexp_split_to_array", "current_schemas", "now"];
 
-/// Rewrites a call in FROM; gives whether it was one of these.
+/// Rewrites a call in FROM, if it is one of these.
 pub(super) fn rewrite(factor: &mut TableFactor) {
     let (name, arguments, alias) = match factor {
         TableFactor::Table { name, args: Some(args), alias, .. } => {
@@ -85,7 +85,7 @@ pub(super) fn rewrite(factor: &mut TableFactor) {
             alias: Ident::new(*name),
         });
         *factor = derived(items.collect(), Some(boolean(false)), alias.unwrap_or_else(|| named(function)));
-    } else if VALUES.contains(&function) && !names_columns(&arguments) {
+    } else if VALUES.contains(&function) && !arguments.iter().filter_map(argument).any(has_column) {
         let mut alias = alias.unwrap_or_else(|| named(function));
         let column = alias.columns.pop().map_or_else(|| alias.name.clone(), |column| column.name);
         let arguments = arguments.into_iter().filter_map(|argument| match argument {
@@ -114,24 +114,6 @@ fn restore(factor: &mut TableFactor, given: Option<TableAlias>) {
     if let TableFactor::Table { alias, .. } | TableFactor::Function { alias, .. } = factor {
         *alias = given;
     }
-}
-
-fn names_columns(arguments: &[FunctionArg]) -> bool {
-    struct Named;
-    impl Visitor for Named {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    arguments.iter().any(|argument| argument.visit(&mut Named).is_break())
-}
-
-fn named(name: &str) -> TableAlias {
-    TableAlias { explicit: true, name: Ident::new(name), columns: vec![], at: None }
 }
 
 fn derived(items: Vec<SelectItem>, selection: Option<Expr>, alias: TableAlias) -> TableFactor {

@@ -43,16 +43,16 @@ pub(super) fn rewrite(expr: &mut Expr, ctes: &[String], scopes: &[Scope]) {
             }
         }
         Expr::Subquery(query) => {
-            if is_correlated(query, ctes) {
+            let correlated = is_correlated(query, ctes);
+            if correlated {
                 fold_conditions(query);
             }
             if unreached || is_empty(query, ctes, scopes) {
                 *expr = null();
-            } else if (is_correlated(query, ctes) || filters_by_bare_names(query))
-                && (keep_first(query) || only_first(query))
+            } else if (correlated || filters_by_bare_names(query)) && (keep_first(query) || only_first(query))
             {
                 // What is left is an aggregate, which has one row.
-            } else if is_correlated(query, ctes) && keep_two(query) {
+            } else if correlated && keep_two(query) {
                 *expr = call(ONLY_VALUE, vec![take(expr)]);
             }
         }

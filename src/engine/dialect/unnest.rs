@@ -24,6 +24,9 @@ const KEY: &str = "array text";
 
 /// Rewrites the arrays that a SELECT unnests in FROM.
 pub(super) fn rewrite(select: &mut Select, outer: &[Scope]) {
+    if !factors(&select.from).into_iter().any(|factor| read(factor).is_some()) {
+        return;
+    }
     let mut conditions = vec![];
     for at in 0..select.from.len() {
         let before: Vec<TableFactor> = factors(&select.from[..=at]).into_iter().cloned().collect();
