@@ -27,10 +27,6 @@ pub(super) fn functions() -> Vec<RowFunction> {
                 .collect();
             Ok(utf8(names?.join(", ")))
         }),
-        // Nothing waits for locks.
-        RowFunction::new("pg_blocking_pids", 1..=1, list(DataType::Int32), |_| {
-            Ok(ScalarValue::List(ScalarValue::new_list(&[], &DataType::Int32, true)))
-        }),
         // There are no privileges to take apart.
         RowFunction::new("aclexplode", 1..=1, list(DataType::Struct(privilege())), |_| Ok(ScalarValue::Null)),
         RowFunction::new("host", 1..=1, DataType::Utf8, |values| {

@@ -18,7 +18,6 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub use super::row::json_type;
 use super::row::{RowFunction, Shown, Values, failure, text, utf8};
-use crate::error::Error;
 use crate::value::json::{self, Json};
 
 /// Names of the functions behind operators: no name that is typed holds a blank.
@@ -220,17 +219,8 @@ fn path(values: &Values<'_>, index: usize) -> Result<Vec<String>> {
         return Ok(items.iter().flatten().map(str::to_owned).collect());
     }
     let written = values.text(index).unwrap_or_default();
-    let malformed = || failure(Error::InvalidText(format!("malformed array literal: \"{written}\"")));
-    let body =
-        written.trim().strip_prefix('{').and_then(|text| text.strip_suffix('}')).ok_or_else(malformed)?;
-    if body.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    let unquoted = |item: &str| match item.trim().strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
-        None => item.trim().to_owned(),
-    };
-    Ok(body.split(',').map(unquoted).collect())
+    let texts = crate::value::input::texts(&written).map_err(failure)?;
+    Ok(texts.into_iter().flatten().collect())
 }
 
 /// The arguments behind the first, as steps of a path.

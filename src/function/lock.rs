@@ -34,7 +34,8 @@ pub(super) fn functions(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
             Ok(held)
         })
     };
-    let all = Arc::clone(facts);
+    let (all, asked) = (Arc::clone(facts), Arc::clone(facts));
+    let pids = DataType::new_list(DataType::Int32, true);
     vec![
         trying("pg_try_advisory_lock", Mode::Exclusive, Scope::Session),
         trying("pg_try_advisory_lock_shared", Mode::Shared, Scope::Session),
@@ -45,6 +46,13 @@ pub(super) fn functions(facts: &Arc<SessionFacts>) -> Vec<RowFunction> {
         RowFunction::new("pg_advisory_unlock_all", 0..=0, DataType::Utf8, move |_| {
             all.locks.unlock_all(all.process_id, Scope::Session);
             Ok(utf8(""))
+        })
+        .volatile(),
+        RowFunction::new("pg_blocking_pids", 1..=1, pids, move |values| {
+            let pid = values.integer(0).and_then(|pid| i32::try_from(pid).ok());
+            let pids = pid.map(|pid| asked.locks.blocking(pid)).unwrap_or_default();
+            let pids: Vec<ScalarValue> = pids.into_iter().map(ScalarValue::from).collect();
+            Ok(ScalarValue::List(ScalarValue::new_list(&pids, &DataType::Int32, true)))
         })
         .volatile(),
     ]

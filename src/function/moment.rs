@@ -3,11 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
-use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 use datafusion::common::{Result, ScalarValue};
 
 use super::row::{RowFunction, Values, failure};
+use super::zone::zone_of;
 use crate::error::Error;
+use crate::value::input;
 
 const MICROS: f64 = 1e6;
 
@@ -22,19 +24,9 @@ pub(super) fn functions() -> Vec<RowFunction> {
             Ok(ScalarValue::TimestampMicrosecond(Some(moment(values)?.and_utc().timestamp_micros()), None))
         }),
         RowFunction::new("make_timestamptz", 7..=7, timestamp(Some("UTC")), |values| {
-            let name = values.text(6).unwrap_or_default();
-            let zone: chrono_tz::Tz = name.parse().map_err(|_| {
-                failure(Error::InvalidParameter(format!("time zone \"{name}\" not recognized")))
-            })?;
-            let local = moment(values)?;
-            let instant = match zone.from_local_datetime(&local) {
-                LocalResult::Single(one) | LocalResult::Ambiguous(_, one) => one.timestamp_micros(),
-                // Within the hour that is left out, the clock of before it counts.
-                LocalResult::None => {
-                    let before = zone.offset_from_utc_datetime(&(local - chrono::TimeDelta::hours(3)));
-                    (local - chrono::Offset::fix(&before)).and_utc().timestamp_micros()
-                }
-            };
+            let zone = zone_of(&values.text(6).unwrap_or_default()).map_err(failure)?;
+            let local = moment(values)?.and_utc().timestamp_micros();
+            let instant = input::to_utc(local, &zone).map_err(failure)?;
             Ok(ScalarValue::TimestampMicrosecond(Some(instant), Some("UTC".into())))
         }),
         RowFunction::new("make_interval", 7..=7, DataType::Interval(IntervalUnit::MonthDayNano), interval),
@@ -81,11 +73,15 @@ fn moment(values: &Values<'_>) -> Result<NaiveDateTime> {
         return Err(out_of_range("date"));
     };
     // There is no year 0; the one before 1 is -1.
-    let year = if year < 0 { year + 1 } else { year };
+    let year = match year {
+        0 => return Err(out_of_range("date")),
+        ..0 => year + 1,
+        _ => year,
+    };
     let day = u32::try_from(day).ok();
     let date = u32::try_from(month).ok().zip(day);
     let date = date.and_then(|(month, day)| NaiveDate::from_ymd_opt(year, month, day));
-    let date = date.filter(|date| date.year() == year).ok_or_else(|| out_of_range("date"))?;
+    let date = date.ok_or_else(|| out_of_range("date"))?;
     Ok(date.and_time(time(values, 3)?))
 }
 

@@ -54,6 +54,7 @@ impl Wholes {
     }
 
     fn apply(&self, values: &Decimal128Array, own: i8, places: i64) -> Result<Decimal128Array> {
+        let places = places.clamp(-38, 38);
         let scale = self.scale(own, Some(places));
         // What is cut off, and what is put back where digits before the point go.
         let cut =
@@ -138,10 +139,15 @@ impl ScalarUDFImpl for Wholes {
             return plan_err!("{} of {}", self.name(), columns[0].data_type());
         };
         let values = columns[0].as_primitive::<Decimal128Type>();
-        let result: ArrayRef = match columns.get(1) {
+        let result: ArrayRef = match args.args.get(1) {
             None => Arc::new(self.apply(values, *own, 0)?),
-            Some(places) => {
-                let places = places.as_primitive::<arrow::datatypes::Int64Type>();
+            Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(places))))
+                if self.scale(*own, Some(*places)) == scale =>
+            {
+                Arc::new(self.apply(values, *own, *places)?)
+            }
+            Some(_) => {
+                let places = columns[1].as_primitive::<arrow::datatypes::Int64Type>();
                 let rows = (0..values.len()).map(|row| {
                     if values.is_null(row) || places.is_null(row) {
                         return Ok(None);

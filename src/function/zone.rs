@@ -95,6 +95,6 @@ impl ScalarUDFImpl for AtTimeZone {
     }
 }
 
-fn zone_of(name: &str) -> Result<TimeZone, Error> {
+pub(super) fn zone_of(name: &str) -> Result<TimeZone, Error> {
     name.parse().map_err(|_| Error::InvalidParameter(format!("time zone \"{name}\" not recognized")))
 }

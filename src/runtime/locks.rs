@@ -195,6 +195,20 @@ impl Table {
 }
 
 impl Locks {
+    /// The sessions that a session waits for.
+    pub fn blocking(&self, process_id: i32) -> Vec<i32> {
+        let table = self.table();
+        let mut all = Vec::new();
+        for lock in table.locks.values() {
+            for waiter in lock.waiting.iter().filter(|waiter| waiter.process_id == process_id) {
+                all.extend(lock.blockers(process_id, waiter.mode, waiter.ticket));
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Takes a lock, and waits for it, at most for `limit`.
     ///
     /// Dropping the future gives up the place in the line.

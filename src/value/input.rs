@@ -25,6 +25,23 @@ use super::output::{DateOrder, TimeZone};
 use super::types::{self, Format, oid};
 use crate::error::{Error, Result};
 
+/// Reads the texts of an array of one dimension: `{a,NULL,"b,c"}`.
+///
+/// # Errors
+/// [`Error::InvalidText`].
+pub fn texts(written: &str) -> Result<Vec<Option<String>>> {
+    let malformed = || Error::InvalidText(format!("malformed array literal: \"{written}\""));
+    let Value::Array(items) = array::parse(written, oid::TEXT, &TimeZone::utc())? else {
+        return Err(malformed());
+    };
+    let text = |item: Option<Value>| match item {
+        None => Ok(None),
+        Some(Value::Scalar(ScalarValue::Utf8(text))) => Ok(text),
+        Some(_) => Err(malformed()),
+    };
+    items.into_iter().map(text).collect()
+}
+
 /// Reads one parameter.
 ///
 /// `data_type` is the statement's type for it, `Null` if the statement does not say; `oid` is the type

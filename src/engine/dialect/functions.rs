@@ -2,7 +2,7 @@
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgOperator, FunctionArguments, Ident, ObjectName, TimezoneInfo, UnaryOperator, Value,
+    FunctionArguments, Ident, ObjectName, TimezoneInfo, UnaryOperator, Value,
 };
 
 use super::build::{call, cast, folded, number, parts, take};
@@ -233,25 +233,22 @@ fn extracted(field: &DateTimeField, moment: Expr) -> Option<Expr> {
 /// `make_interval(days => 10)` with every part in its place.
 fn name_parts(function: &mut Function) {
     let FunctionArguments::List(list) = &mut function.args else { return };
+    let named = |name: &Ident| INTERVAL_PARTS.iter().position(|known| *known == folded(name));
     let mut parts: Vec<Expr> = vec![number(0); INTERVAL_PARTS.len()];
-    for (at, argument) in list.args.drain(..).enumerate() {
+    for (at, argument) in list.args.iter().enumerate() {
         let (place, value) = match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (Some(at), value),
-            FunctionArg::Named {
-                name,
-                arg: FunctionArgExpr::Expr(value),
-                operator: FunctionArgOperator::RightArrow | FunctionArgOperator::Assignment,
-            } => (INTERVAL_PARTS.iter().position(|known| *known == folded(&name)), value),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (named(name), value),
             FunctionArg::ExprNamed {
                 name: Expr::Identifier(name),
                 arg: FunctionArgExpr::Expr(value),
                 ..
-            } => (INTERVAL_PARTS.iter().position(|known| *known == folded(&name)), value),
-            _ => (None, number(0)),
+            } => (named(name), value),
+            _ => return,
         };
-        if let Some(part) = place.and_then(|place| parts.get_mut(place)) {
-            *part = value;
-        }
+        // What has no place is left for the planner to refuse.
+        let Some(part) = place.and_then(|place| parts.get_mut(place)) else { return };
+        *part = value.clone();
     }
     list.args = parts.into_iter().map(|one| FunctionArg::Unnamed(FunctionArgExpr::Expr(one))).collect();
 }

@@ -3,9 +3,11 @@
 //! DataFusion makes a struct of a row and compares two as wholes, where a null is equal to a null and
 //! below everything. PostgreSQL asks one column after the other, and a null makes the answer unknown.
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SelectItem,
-    SetExpr,
+    SetExpr, visit_expressions,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -51,10 +53,10 @@ pub(super) fn rewrite(expr: &mut Expr) {
     }
 }
 
-/// Refuses a row that is looked up among rows of another width.
+/// Refuses a row that is looked up among rows of another width, and what would be written out too often.
 ///
 /// # Errors
-/// [`Error::Syntax`], as in PostgreSQL.
+/// [`Error::Syntax`], as in PostgreSQL; [`Error::LimitExceeded`].
 pub(super) fn check(expr: &Expr) -> Result<()> {
     if let Expr::InSubquery { expr: row, subquery, .. } = expr
         && let (Some(row), Some(columns)) = (elements(row), columns_of(subquery))
@@ -63,7 +65,34 @@ pub(super) fn check(expr: &Expr) -> Result<()> {
         let many = if columns > row.len() { "many" } else { "few" };
         return Err(Error::Syntax { message: format!("subquery has too {many} columns"), position: None });
     }
+    let nested = |operand: &Expr| {
+        visit_expressions(operand, |part| match repeated(part).is_empty() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })
+        .is_break()
+    };
+    if repeated(expr).into_iter().any(nested) {
+        let message = "comparisons of rows and LIKE ANY cannot be nested in each other".to_owned();
+        return Err(Error::LimitExceeded(message));
+    }
     Ok(())
+}
+
+/// What is written out several times when an expression is rewritten: nested, it would grow without bound.
+fn repeated(expr: &Expr) -> Vec<&Expr> {
+    use BinaryOperator::{Gt, GtEq, Lt, LtEq, Overlaps};
+    let is_row = |one: &Expr| elements(one).is_some();
+    match expr {
+        Expr::BinaryOp { left, op: Lt | LtEq | Gt | GtEq | Overlaps, right }
+            if is_row(left) && is_row(right) =>
+        {
+            vec![left.as_ref(), right.as_ref()]
+        }
+        Expr::InList { expr: row, .. } if is_row(row) => vec![row.as_ref()],
+        Expr::Like { any: true, expr, .. } | Expr::ILike { any: true, expr, .. } => vec![expr.as_ref()],
+        _ => vec![],
+    }
 }
 
 /// How many columns a query returns; none if it says `*`.

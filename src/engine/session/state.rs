@@ -13,6 +13,7 @@ use super::Session;
 use crate::catalog::transaction::Transaction;
 use crate::error::Result;
 use crate::function;
+use crate::value::output::TimeZone;
 
 impl Session {
     /// What the next statement plans with.
@@ -88,7 +89,13 @@ impl Session {
 
     fn configure(&self, state: &mut SessionState) -> Result<()> {
         let options = state.config_mut().options_mut();
-        let zone = self.settings.text("TimeZone");
+        let mut zone = self.settings.text("TimeZone");
+        if zone.starts_with(['<', '+', '-']) {
+            // PostgreSQL's form counts to the west, DataFusion's to the east.
+            let seconds = zone.parse::<TimeZone>()?.offset_at(0);
+            let sign = if seconds < 0 { '-' } else { '+' };
+            zone = format!("{sign}{:02}:{:02}", seconds.abs() / 3600, seconds.abs() / 60 % 60);
+        }
         // Without one, DataFusion takes timestamptz for timestamp.
         options.execution.time_zone = Some(zone);
         for (name, value) in self.settings.engine_options() {

@@ -384,10 +384,11 @@ fn encoding(value: &str) -> Option<Result<&'static str>> {
 
 fn time_zone(value: &str) -> Option<String> {
     if let Ok(hours) = value.parse::<i32>() {
-        return (-15..=15).contains(&hours).then(|| format!("{hours:+03}:00"));
+        return (-15..=15).contains(&hours).then(|| format!("<{hours:+03}>{:+03}", -hours));
     }
     match value.to_lowercase().as_str() {
         "utc" | "gmt" | "z" | "zulu" | "etc/utc" | "local" => Some("UTC".to_owned()),
-        _ => Tz::from_str(value).is_ok().then(|| value.to_owned()),
+        _ => (Tz::from_str(value).is_ok() || value.starts_with('<') && value.parse::<TimeZone>().is_ok())
+            .then(|| value.to_owned()),
     }
 }
