@@ -7,7 +7,7 @@ mod other;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::{
@@ -31,10 +31,13 @@ pub struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        if expr.left.get_type(schema).is_err() || expr.right.get_type(schema).is_err() {
+        if matches!(expr.op, BinaryOperator::And | BinaryOperator::Or) {
             return Ok(PlannerResult::Original(expr));
         }
-        let expr = match other::plan(expr, schema)? {
+        let (Ok(left), Ok(right)) = (field_of(&expr.left, schema), field_of(&expr.right, schema)) else {
+            return Ok(PlannerResult::Original(expr));
+        };
+        let expr = match other::plan(expr, &left, &right) {
             PlannerResult::Original(expr) => expr,
             planned => return Ok(planned),
         };
@@ -107,6 +110,15 @@ impl ExprPlanner for Operators {
             _ => return Ok(PlannerResult::Original(expr)),
         };
         Ok(PlannerResult::Planned(planned))
+    }
+}
+
+/// The type of an expression, and what kind of it. An operator's result is of no kind, and gets no name: its
+/// name is as long as its operands together, and would be made anew for each link of a chain.
+fn field_of(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
+    match expr {
+        Expr::BinaryExpr(_) => Ok(Arc::new(Field::new("", expr.get_type(schema)?, true))),
+        _ => Ok(expr.to_field(schema)?.1),
     }
 }
 

@@ -57,7 +57,7 @@ impl Semantics {
             Operator::Divide => return divided(binary, schema),
             _ => return Ok(Transformed::no(Expr::BinaryExpr(binary))),
         };
-        let (left, right) = (binary.left.get_type(schema)?, binary.right.get_type(schema)?);
+        let (left, right) = (type_of(&binary.left, schema)?, type_of(&binary.right, schema)?);
         if left == right && left.is_integer() {
             return Ok(called(arithmetic.function(), vec![*binary.left, *binary.right]));
         }
@@ -151,6 +151,14 @@ impl FunctionRewrite for Semantics {
             Expr::Between(between) => bounded(between, schema),
             other => Ok(Transformed::no(other)),
         }
+    }
+}
+
+/// The type of an expression. DataFusion would name each call within a chain of sums to know its type.
+fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+    match expr {
+        Expr::ScalarFunction(call) if Arithmetic::is(&call.func) => type_of(&call.args[0], schema),
+        _ => expr.get_type(schema),
     }
 }
 

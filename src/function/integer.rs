@@ -32,6 +32,11 @@ impl Arithmetic {
         let signature = Signature::any(arguments, Volatility::Immutable);
         Arc::new(ScalarUDF::new_from_impl(Checked { operation: self, signature }))
     }
+
+    /// Whether a function is one of these.
+    pub fn is(function: &ScalarUDF) -> bool {
+        function.inner().downcast_ref::<Checked>().is_some()
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

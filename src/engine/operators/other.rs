@@ -1,47 +1,46 @@
 //! Operators on json, arrays, texts and bits.
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::functions::expr_fn::starts_with;
 use datafusion::functions_nested::expr_fn::array_has_any;
+use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::function::json::{self, json_type};
 
 /// Plans an operator that DataFusion has not, or has for other types alone.
-pub(super) fn plan(expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+pub(super) fn plan(expr: RawBinaryExpr, left: &Field, right: &Field) -> PlannerResult<RawBinaryExpr> {
     use BinaryOperator as Op;
-    let (left, right) = (expr.left.to_field(schema)?.1, expr.right.to_field(schema)?.1);
-    let is_binary = [&left, &right].iter().any(|side| json_type(side) == Some("jsonb"));
+    let is_binary = [left, right].iter().any(|side| json_type(side) == Some("jsonb"));
     let function = match &expr.op {
         Op::Arrow => json::GET,
         Op::LongArrow => json::GET_TEXT,
         Op::HashArrow => json::GET_PATH,
         Op::HashLongArrow => json::GET_PATH_TEXT,
-        Op::AtArrow if is_text(&left) => json::CONTAINS,
-        Op::ArrowAt if is_text(&left) => {
+        Op::AtArrow if is_text(left) => json::CONTAINS,
+        Op::ArrowAt if is_text(left) => {
             let RawBinaryExpr { left, right, .. } = expr;
-            return Ok(called(json::CONTAINS, right, left));
+            return called(json::CONTAINS, right, left);
         }
         Op::Question => json::HAS_KEY,
         Op::QuestionPipe => json::HAS_ANY,
         Op::QuestionAnd => json::HAS_ALL,
         Op::StringConcat if is_binary => json::CONCATENATE,
-        Op::Minus if json_type(&left) == Some("jsonb") => json::DELETE,
+        Op::Minus if json_type(left) == Some("jsonb") => json::DELETE,
         Op::HashMinus => json::DELETE_PATH,
-        Op::PGOverlap if is_list(&left) && is_list(&right) => {
-            return Ok(PlannerResult::Planned(array_has_any(expr.left, expr.right)));
+        Op::PGOverlap if is_list(left) && is_list(right) => {
+            return PlannerResult::Planned(array_has_any(expr.left, expr.right));
         }
-        Op::PGStartsWith => return Ok(PlannerResult::Planned(starts_with(expr.left, expr.right))),
+        Op::PGStartsWith => return PlannerResult::Planned(starts_with(expr.left, expr.right)),
         Op::Eq | Op::NotEq if is_binary => {
-            return Ok(PlannerResult::Original(as_binary(expr, &left, &right)));
+            return PlannerResult::Original(as_binary(expr, left, right));
         }
-        _ => return Ok(PlannerResult::Original(read(expr, &left, &right))),
+        _ => return PlannerResult::Original(read(expr, left, right)),
     };
-    Ok(called(function, expr.left, expr.right))
+    called(function, expr.left, expr.right)
 }
 
 fn called(function: &'static str, left: Expr, right: Expr) -> PlannerResult<RawBinaryExpr> {
