@@ -18,12 +18,11 @@ use crate::pipeline::client::{Connection, Failure, Login};
 use crate::pipeline::script::Variables;
 use crate::pipeline::session::Dial;
 use crate::pipeline::{self, Audience};
+use crate::runtime::cpu::STACK_BYTES;
 use crate::server::pg::connection;
 use crate::server::pg::startup::{Door, Opened, startup};
 use crate::telemetry;
 
-/// Unoptimised builds plan with deep stacks.
-const STACK_BYTES: usize = 8 << 20;
 /// Threads that serve sockets and stores; queries have their own.
 const IO_THREADS: usize = 2;
 /// Steps at one time against a daemon, where nothing else is said.

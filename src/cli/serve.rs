@@ -13,6 +13,7 @@ use crate::access::{AuthMode, Users};
 use crate::config::Config;
 use crate::engine::{self, Engine, upkeep};
 use crate::error::{Error, Result};
+use crate::runtime::cpu::STACK_BYTES;
 use crate::server::limits::{ConnectionLimits, Connections};
 use crate::server::pg::connection;
 use crate::server::pg::startup::Door;
@@ -22,8 +23,6 @@ use crate::telemetry;
 
 /// Threads that serve sockets and stores; queries have their own.
 const IO_THREADS: usize = 2;
-/// Unoptimised builds plan with deep stacks.
-const STACK_BYTES: usize = 8 << 20;
 
 /// Serves until SIGTERM or Ctrl-C, then drains.
 ///

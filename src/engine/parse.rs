@@ -8,6 +8,7 @@
 mod alter;
 mod assert;
 mod branch;
+mod chains;
 mod copy;
 mod create;
 mod cursor;
@@ -36,6 +37,9 @@ use crate::error::{Error, Result};
 /// How deep expressions and subqueries may be nested.
 const NESTING_MAX: usize = 160;
 
+/// How many statements may stand within each other, as in EXPLAIN of EXPLAIN.
+const STATEMENTS_NESTED_MAX: usize = 8;
+
 /// Parses `sql` into its statements; none of them has run when one has an error.
 ///
 /// # Errors
@@ -51,7 +55,9 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
         let (from, to) = (offset(sql, first.span.start), offset(sql, last.span.end));
         let text = sql.get(from..to).unwrap_or(sql).trim();
         let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(NESTING_MAX);
-        let mut source = Source { parser: parser.with_tokens_with_locations(tokens), sql, written: None };
+        chains::check(&tokens)?;
+        let parser = parser.with_tokens_with_locations(tokens);
+        let mut source = Source { parser, sql, written: None, depth: 0 };
         let statement = source.statement().map_err(|error| locate(sql, error))?;
         statements.push(Parsed { text: text.into(), statement });
     }
@@ -84,6 +90,8 @@ struct Source<'a> {
     sql: &'a str,
     /// The text of the query that was parsed last, where it is to be kept.
     written: Option<String>,
+    /// Statements around the current one.
+    depth: usize,
 }
 
 impl Source<'_> {
@@ -96,6 +104,11 @@ impl Source<'_> {
     }
 
     fn start(&mut self) -> Result<Statement> {
+        self.depth += 1;
+        if self.depth > STATEMENTS_NESTED_MAX {
+            let message = format!("statements are nested more than {STATEMENTS_NESTED_MAX} deep");
+            return Err(Error::LimitExceeded(message));
+        }
         let Token::Word(word) = self.parser.peek_token().token else { return self.standard() };
         match (word.keyword, word.value.to_lowercase().as_str()) {
             (Keyword::CREATE, _) => self.create(),

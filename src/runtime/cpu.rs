@@ -8,8 +8,9 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::{Error, Result};
 
-/// Planning and unoptimised builds need deep stacks.
-const STACK_BYTES: usize = 16 << 20;
+/// Stack of every thread that parses, plans or runs: what walks a statement calls itself once for each link
+/// of its longest chain (`engine::parse`). Memory that is never touched costs nothing.
+pub const STACK_BYTES: usize = 128 << 20;
 
 /// A tokio runtime for work that keeps a core busy.
 #[derive(Debug)]

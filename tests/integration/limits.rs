@@ -166,3 +166,20 @@ async fn a_stop_lets_a_running_query_finish() {
     assert_eq!(running.await.unwrap(), [[Some("1500000".to_owned())]]);
     assert!(stopped.await.unwrap(), "the daemon ends well");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_chains_are_answered() {
+    let catalogs = Catalogs::on_disk();
+    let daemon = Setup::default().serve(catalogs.path());
+    let client = daemon.connect("lake").await;
+    for (head, link, times) in [
+        ("SELECT 1", " UNION ALL SELECT 1", 1_000),
+        ("SELECT 1", " + 1", 600),
+        ("SELECT 1 = 2", " OR 1 = 2", 600),
+        ("SELECT 1", "::int", 5_000),
+    ] {
+        let chained = format!("{head}{}", link.repeat(times));
+        client.batch_execute(&chained).await.unwrap_or_else(|error| panic!("{link}: {error}"));
+    }
+    assert_eq!(rows(&client, "SELECT 1").await, [[Some("1".to_owned())]]);
+}

@@ -111,7 +111,7 @@ impl Source<'_> {
             }
             let text = self.parser.parse_literal_string().map_err(from_parser)?;
             let parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(&text).map_err(from_parser)?;
-            let mut source = Source { parser, sql: &text, written: None };
+            let mut source = Source { parser, sql: &text, written: None, depth: 0 };
             partitions.push(source.partition()?);
             if source.parser.peek_token().token != Token::EOF {
                 return Err(Error::InvalidParameter(format!("\"{text}\" is not a partition")));

@@ -81,3 +81,17 @@ fn deep_nesting_is_refused() {
     let sql = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
     assert_eq!(parse(&sql).unwrap_err().sqlstate(), "54000");
 }
+
+#[test]
+fn chains_are_parsed_up_to_their_limits() {
+    let codes = |sql: &str| parse(sql).map(|_| ()).map_err(|error| error.sqlstate());
+    let chained = |link: &str, times: usize| format!("SELECT 1{}", link.repeat(times));
+    assert_eq!(codes(&chained(" + 1", 5_000)), Ok(()));
+    assert_eq!(codes(&chained(" + 1", 5_001)), Err("54000"));
+    assert_eq!(codes(&chained(" UNION ALL SELECT 1", 1_000)), Ok(()));
+    assert_eq!(codes(&chained(" UNION ALL SELECT 1", 1_001)), Err("54000"));
+    // What stands side by side is no chain.
+    assert_eq!(codes(&chained(", 1 + 1", 20_000)), Ok(()));
+    let cases = format!("SELECT CASE{} END FROM t", " WHEN a = 1 THEN -1".repeat(6_000));
+    assert_eq!(codes(&cases), Ok(()));
+}

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::super::execute::{Outcome, Run};
 use super::super::show;
-use super::super::statement::Parsed;
+use super::super::statement::{Parsed, Statement};
 use super::Session;
 use crate::error::{Error, Result};
 use crate::function::StatementRow;
@@ -40,6 +40,10 @@ impl Session {
         run: Run,
     ) -> Result<Outcome> {
         let prepared = self.statement(name)?;
+        // One may lead back to itself, by names that were given anew.
+        if matches!(prepared.parsed.statement, Statement::Execute { .. }) {
+            return Err(Error::Unsupported("EXECUTE of a prepared EXECUTE is not supported".to_owned()));
+        }
         if parameters.len() != prepared.parameters.len() {
             let message = format!(
                 "wrong number of parameters for prepared statement \"{name}\": expected {}, got {}",
