@@ -93,6 +93,8 @@ enum Source {
     Waiting(Box<Rows>),
     Running(RowStream<RecordBatch>),
     Ended,
+    /// Its query failed, or was given up before it ran.
+    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -322,16 +324,22 @@ impl Reader {
     /// Takes the next batch of the query.
     async fn pull(&mut self) -> Result<Option<RecordBatch>> {
         if let Source::Waiting(_) = &self.source {
-            let Source::Waiting(rows) = std::mem::replace(&mut self.source, Source::Ended) else {
+            let Source::Waiting(rows) = std::mem::replace(&mut self.source, Source::Failed) else {
                 return Err(Error::Internal("a cursor lost its query".to_owned()));
             };
             self.source = Source::Running(rows.start_batches().await?);
         }
-        let Source::Running(stream) = &mut self.source else { return Ok(None) };
+        let stream = match &mut self.source {
+            Source::Running(stream) => stream,
+            Source::Failed => return Err(Error::CursorFailed),
+            Source::Waiting(_) | Source::Ended => return Ok(None),
+        };
         stream.resume().await?;
         let pulled = stream.next().await;
-        if !matches!(pulled, Ok(Some(_))) {
-            self.source = Source::Ended;
+        match &pulled {
+            Ok(Some(_)) => {}
+            Ok(None) => self.source = Source::Ended,
+            Err(_) => self.source = Source::Failed,
         }
         pulled
     }
@@ -344,6 +352,10 @@ impl Reader {
     }
 
     async fn persist(&mut self, disk: Arc<DiskManager>) -> Result<()> {
+        // It answers with its failure, then as now.
+        if let Source::Failed = self.source {
+            return Ok(());
+        }
         let mut store = self.store.take().unwrap_or_else(|| RowStore::new(disk));
         if let Some(left) = self.left.take() {
             store.push(left)?;

@@ -122,6 +122,8 @@ pub enum Error {
     DuplicateCursor(String),
     #[error("cursor can only scan forward")]
     NotScrollable,
+    #[error("the query of this cursor has failed")]
+    CursorFailed,
     #[error("current transaction is aborted, commands ignored until end of transaction block")]
     TransactionAborted,
     #[error("{0}")]
@@ -284,7 +286,7 @@ impl Error {
             Self::DiskFull(_) => "53100",
             Self::CommitConflict { .. } | Self::MergeConflict { .. } => "40001",
             Self::ObjectInUse(_) => "55006",
-            Self::NotPopulated(_) | Self::NotScrollable => "55000",
+            Self::NotPopulated(_) | Self::NotScrollable | Self::CursorFailed => "55000",
             Self::CommitUnknown(_) => "08007",
             Self::Storage(_) => "58030",
             Self::FileNotFound(_) | Self::CorruptFile { .. } => "58P01",
