@@ -2,7 +2,8 @@
 //!
 //! New rows are read from the files that they were written to, deleted ones from those that still hold
 //! them, so that nothing is kept while the statement runs. The query is over before the commit: what is
-//! wrong with it undoes the statement. Its answer is held in memory until the client has it.
+//! wrong with it undoes the statement, also that its answer is larger than the query's memory. The answer
+//! is held until the client has it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use datafusion::catalog::{Session as CatalogSession, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::sqlparser::ast::{Ident, SelectItem, SetExpr};
+use futures::StreamExt;
 use object_store::path::Path;
 
 use super::alter::parsed;
@@ -88,7 +91,19 @@ impl Session {
             })
             .await?;
         let context = self.task_context();
-        let batches = run.on_cpu(async move { Ok(collect(plan, context).await?) }).await?;
+        let batches = run
+            .on_cpu(async move {
+                let memory = MemoryConsumer::new("returning").register(context.memory_pool());
+                let mut rows = execute_stream(plan, context)?;
+                let mut batches = Vec::new();
+                while let Some(batch) = rows.next().await {
+                    let batch = batch?;
+                    memory.try_grow(batch.get_array_memory_size())?;
+                    batches.push(batch);
+                }
+                Ok(batches)
+            })
+            .await?;
         Ok(Returned { word, schema, batches })
     }
 

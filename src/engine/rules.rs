@@ -233,7 +233,8 @@ fn visit_columns(expr: &mut ast::Expr, change: impl FnMut(&mut Ident)) {
         fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
             match expr {
                 ast::Expr::Identifier(name) => (self.0)(name),
-                ast::Expr::CompoundIdentifier(parts) => parts.iter_mut().for_each(&mut self.0),
+                // What follows is a field within the column.
+                ast::Expr::CompoundIdentifier(parts) => parts.iter_mut().take(1).for_each(&mut self.0),
                 _ => {}
             }
             ControlFlow::Continue(())

@@ -330,10 +330,9 @@ impl Session {
                 if *local && matches!(self.block, Block::None) {
                     self.warn("25P01", "SET LOCAL can only be used in transaction blocks");
                 }
+                let before = self.settings.mark();
                 self.settings.set(name, value.as_deref(), *local)?;
-                self.refresh_state().inspect_err(|_| {
-                    self.settings.reset(Some(name)).ok();
-                })?;
+                self.refresh_state().inspect_err(|_| self.settings.go_back(&before))?;
                 done("SET")
             }
             Statement::Reset(name) => {

@@ -128,18 +128,18 @@ impl Session {
             (true, true) => Some(Change::Overwrite { add, remove: Removal::All }),
             (true, false) => Some(Change::Overwrite { add, remove: Removal::Partitions }),
         };
-        let planner = self.planner_in(Arc::clone(&transaction)).await?;
         if change.is_some() {
             let target = match insert.overwrite {
                 true => self.clear_partitions(&transaction, target, &files, run).await?,
                 false => target,
             };
             transaction.stage(target, change).await?;
-            self.refuse_duplicate_keys(&planner, &full, Added::Files(&files), run).await?;
+            self.refuse_duplicate_keys(&transaction, &full, Added::Files(&files), run).await?;
         }
         let mut returned = None;
         if let Some(items) = &insert.returning {
             let returning = Returning::new(items, insert.alias.as_ref(), &insert.name.name);
+            let planner = self.planner_in(Arc::clone(&transaction)).await?;
             let new = written_rows(&planner, &full, &files).await?;
             returned = Some(self.returned(planner, (returning, "INSERT"), new, values, run).await?);
         }
@@ -184,10 +184,12 @@ impl Session {
         let planner = self.planner().await?;
         let full = planner.find(&insert.name).await?;
         let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
-        let Some(query) = rows_of(insert, &target)? else { return Ok(Vec::new()) };
+        let query = rows_of(insert, &target)?;
         let indices = column_indices(&target.columns, &insert.columns)?;
         let mut types = declared.to_vec();
-        if let ast::SetExpr::Values(values) = query.body.as_ref() {
+        if let Some(query) = &query
+            && let ast::SetExpr::Values(values) = query.body.as_ref()
+        {
             for row in &values.rows {
                 for (expr, index) in row.content.iter().zip(&indices) {
                     if let Some(number) = placeholder(expr) {
@@ -201,6 +203,7 @@ impl Session {
         if insert.conflict.is_some() {
             return self.modify_parameters(&merge_of(insert, &target)?, &types, run).await;
         }
+        let Some(query) = query else { return Ok(Vec::new()) };
         run.plan(async move {
             let plan = planner.query(*query, &types).await?;
             parameter_types(&plan, &types)

@@ -253,8 +253,9 @@ impl Session {
     fn settled(&mut self, committed: bool) -> Result<()> {
         self.settings.end(committed);
         self.settle_cursors(committed);
-        self.settle_signals(committed)?;
-        self.refresh_state()
+        let signals = self.settle_signals(committed);
+        self.refresh_state()?;
+        signals
     }
 
     fn savepoint(&mut self, name: &str) -> Result<()> {

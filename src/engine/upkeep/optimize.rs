@@ -67,12 +67,14 @@ impl Session {
         let files = (table.as_ref() as &dyn std::any::Any).downcast_ref::<FilesTable>();
         let files = files.ok_or_else(|| Error::Internal(format!("table \"{full}\" has no files")))?;
         let work = Work { target, snapshot: Arc::clone(files.snapshot()) };
-        let figures = self.rewrite(planner, request, work, run).await;
-        if let Ok(figures) = &figures
-            && figures.files_before > 0
-        {
+        let mut figures = self.rewrite(planner, request, work, run).await;
+        if figures.as_ref().is_ok_and(|figures| figures.files_before > 0) {
             match autocommit {
-                true => self.commit(&transaction, run.guard.id.clone()).await?,
+                true => {
+                    if let Err(error) = self.commit(&transaction, run.guard.id.clone()).await {
+                        figures = Err(error);
+                    }
+                }
                 false => self.note_change(&run.guard.id),
             }
         }
