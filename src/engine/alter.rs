@@ -178,7 +178,7 @@ impl Session {
             return Ok(());
         }
         transaction.stage(target, Some(Change::SetRules(rules))).await?;
-        self.refuse_duplicate_keys(planner, full, Added::Anything, run).await
+        self.refuse_duplicate_keys(&planner.transaction, full, Added::Anything, run).await
     }
 
     async fn add_column(

@@ -238,7 +238,7 @@ fn create_of(into: &Name, query: &Query) -> CreateTable {
 }
 
 /// The number of rows in a command's tag.
-fn count_of(outcome: &Outcome) -> u64 {
+pub(super) fn count_of(outcome: &Outcome) -> u64 {
     match outcome {
         Outcome::Done(tag) => tag.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0),
         Outcome::Rows(_) | Outcome::CopyIn(_) | Outcome::CopyOut(..) => 0,

@@ -126,6 +126,7 @@ impl Session {
         let mut guard = guard_of(&target).as_ref().clone();
         guard.line = (!guard.is_idle()).then(|| LINE.to_owned());
         let (pieces, received) = mpsc::channel(PIECES_MAX);
+        let width = indices.len();
         let layout = self.layout(&request.options, &target, &indices, guard.line.is_some())?;
         let rows = source::table(layout, received)?;
         let (request_, table) = (request.clone(), target.clone());
@@ -143,11 +144,7 @@ impl Session {
         let written = self.start_write(planner, plan, &target, guard, &run);
         Ok(Outcome::CopyIn(Box::new(Intake {
             options: request.options.clone(),
-            width: if request.columns.is_empty() {
-                target.columns.fields().len()
-            } else {
-                request.columns.len()
-            },
+            width,
             pieces,
             written,
             early: None,
@@ -214,8 +211,7 @@ impl Session {
         let rows: u64 = files.iter().map(|file| file.row_count).sum();
         if !files.is_empty() {
             transaction.stage(target, Some(Change::Append(files.clone()))).await?;
-            let planner = self.planner_in(Arc::clone(&transaction)).await?;
-            self.refuse_duplicate_keys(&planner, &full, Added::Files(&files), &run).await?;
+            self.refuse_duplicate_keys(&transaction, &full, Added::Files(&files), &run).await?;
         }
         match autocommit {
             true => self.commit(&transaction, run.guard.id.clone()).await?,

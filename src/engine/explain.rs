@@ -68,11 +68,7 @@ async fn changed(
     run.plans = Some(Arc::clone(&plans));
     let began = Instant::now();
     let (done, _) = Box::pin(session.change_in(statement, values, &run)).await?;
-    let rows = match &done {
-        Outcome::Done(tag) => tag.rsplit(' ').next().and_then(|rows| rows.parse().ok()),
-        Outcome::Rows(_) | Outcome::CopyIn(_) | Outcome::CopyOut(..) => None,
-    };
-    let ran = Some((rows.unwrap_or(0), began.elapsed()));
+    let ran = Some((super::assert::count_of(&done) as usize, began.elapsed()));
     let physical = std::mem::take(&mut *plans.lock().unwrap_or_else(PoisonError::into_inner));
     let (verbose, options) = (request.verbose, Options::of(request));
     Ok((run, Explained { logical: None, physical, verbose, options, planning: None, ran }))

@@ -62,5 +62,5 @@ pub async fn ensure_rules(
         }
     }
     let full = FullName { catalog: catalog.to_owned(), schema: schema.to_owned(), name: table.to_owned() };
-    session.refuse_duplicate_keys(&planner, &full, Added::Anything, &run).await
+    session.refuse_duplicate_keys(transaction, &full, Added::Anything, &run).await
 }

@@ -23,7 +23,7 @@ use super::session::Session;
 use super::show::quoted;
 use super::statement::Name;
 use super::weight::weight;
-use crate::catalog::transaction::Found;
+use crate::catalog::transaction::{Found, Transaction};
 use crate::error::{Error, Result};
 use crate::format::WrittenFile;
 
@@ -48,12 +48,12 @@ impl Session {
     /// [`Error::UniqueViolation`].
     pub(super) async fn refuse_duplicate_keys(
         &self,
-        planner: &Planner,
+        transaction: &Arc<Transaction>,
         full: &FullName,
         added: Added<'_>,
         run: &Run,
     ) -> Result<()> {
-        let target = planner.transaction.target(&full.catalog, &full.schema, &full.name).await?;
+        let target = transaction.target(&full.catalog, &full.schema, &full.name).await?;
         for key in target.rules.enforced() {
             let names = names_of(&target.columns, &key.columns);
             let near = match added {
@@ -61,7 +61,7 @@ impl Session {
                 Added::Files(files) => near(&target.columns, &names, files)?,
                 Added::Anything => None,
             };
-            if let Some(values) = self.duplicate(planner, (full, &names), near, run).await? {
+            if let Some(values) = self.duplicate(transaction, (full, &names), near, run).await? {
                 let key_text = format!("({})=({values})", names.join(", "));
                 return Err(Error::UniqueViolation { constraint: key.name.clone(), key: key_text });
             }
@@ -72,12 +72,12 @@ impl Session {
     /// A key that comes twice, as text. Null is equal to nothing.
     async fn duplicate(
         &self,
-        planner: &Planner,
+        transaction: &Arc<Transaction>,
         (full, names): (&FullName, &[&str]),
         near: Option<Expr>,
         run: &Run,
     ) -> Result<Option<String>> {
-        let planner = self.planner_in(Arc::clone(&planner.transaction)).await?;
+        let planner = self.planner_in(Arc::clone(transaction)).await?;
         let (from, tables) = match near {
             Some(near) => (quoted(NEAR), vec![(NEAR.to_owned(), rows_near(&planner, full, near).await?)]),
             None => (name_of(full), Vec::new()),

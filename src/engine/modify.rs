@@ -94,13 +94,13 @@ impl Session {
             schema: target.schema.clone(),
             name: target.name.clone(),
         };
-        let planner = self.planner_in(Arc::clone(&transaction)).await?;
         if change.is_some() {
             transaction.stage(target, change).await?;
-            self.refuse_duplicate_keys(&planner, &full, Added::Files(&new), run).await?;
+            self.refuse_duplicate_keys(&transaction, &full, Added::Files(&new), run).await?;
         }
         let mut returned = None;
         if let Some(returning) = returning_of(modify) {
+            let planner = self.planner_in(Arc::clone(&transaction)).await?;
             let gone = Arc::new(MarkedRows { snapshot, rewrite: Arc::clone(&rewrite) });
             let rows: Arc<dyn TableProvider> = match modify.word {
                 "DELETE" => gone,

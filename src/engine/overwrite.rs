@@ -68,7 +68,7 @@ impl Session {
         }
         let remove = chosen.files.iter().map(|file| file.object.location.clone()).collect();
         let source = provider_as_source(Arc::new(FilesTable::new(Arc::new(chosen))));
-        let stays = LogicalPlanBuilder::scan(TARGET, source, None)?.filter(replaced.outside())?.build()?;
+        let stays = LogicalPlanBuilder::scan(TARGET, source, None)?.filter(replaced.outside()?)?.build()?;
         let add = self.write(planner, stays, &target, run).await?;
         let change = Change::Overwrite { add, remove: Removal::Files(remove) };
         let (catalog, schema, name) = (target.catalog.clone(), target.schema.clone(), target.name.clone());
@@ -122,14 +122,22 @@ impl Replaced {
     }
 
     /// The condition that a row lies in none of the partitions.
-    fn outside(&self) -> datafusion::prelude::Expr {
-        let function = OutsidePartitions {
-            signature: Signature::any(self.fields.len(), Volatility::Immutable),
-            fields: self.fields.iter().map(|field| (field.transform, field.data_type.clone())).collect(),
-            partitions: self.partitions.iter().map(|values| Key(values.clone())).collect(),
-        };
+    ///
+    /// # Errors
+    /// None that partitions which were written could cause.
+    fn outside(&self) -> Result<datafusion::prelude::Expr> {
+        let fields: Vec<_> =
+            self.fields.iter().map(|field| (field.transform, field.data_type.clone())).collect();
+        let converter = converter(&fields)?;
+        let mut replaced = BTreeSet::new();
+        for values in &self.partitions {
+            let values = values.iter().map(ScalarValue::to_array).collect::<DataFusionResult<Vec<_>>>()?;
+            replaced.insert(converter.convert_columns(&values)?.row(0).as_ref().to_vec());
+        }
+        let signature = Signature::any(fields.len(), Volatility::Immutable);
+        let function = OutsidePartitions { signature, fields, replaced };
         let columns = self.fields.iter().map(|field| col(Column::from_name(&field.name)));
-        ScalarUDF::from(function).call(columns.collect())
+        Ok(ScalarUDF::from(function).call(columns.collect()))
     }
 }
 
@@ -170,16 +178,18 @@ fn keeps_order(field: &Field) -> bool {
     !is_hashed && !field.data_type.is_floating()
 }
 
-/// The values of a partition, in an order that has no meaning.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key(Vec<ScalarValue>);
+/// Writes the values of partition fields as bytes that are equal where the values are.
+fn converter(fields: &[(Transform, DataType)]) -> DataFusionResult<RowConverter> {
+    Ok(RowConverter::new(fields.iter().map(|(_, data_type)| SortField::new(data_type.clone())).collect())?)
+}
 
 /// Whether rows lie in none of some partitions; its arguments are the columns of the partition fields.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OutsidePartitions {
     signature: Signature,
     fields: Vec<(Transform, DataType)>,
-    partitions: Vec<Key>,
+    /// The values of each partition, as `converter` writes them.
+    replaced: BTreeSet<Vec<u8>>,
 }
 
 impl ScalarUDFImpl for OutsidePartitions {
@@ -196,19 +206,13 @@ impl ScalarUDFImpl for OutsidePartitions {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
-        let sorted = self.fields.iter().map(|(_, data_type)| SortField::new(data_type.clone())).collect();
-        let converter = RowConverter::new(sorted)?;
-        let mut replaced: BTreeSet<Vec<u8>> = BTreeSet::new();
-        for Key(values) in &self.partitions {
-            let values = values.iter().map(ScalarValue::to_array).collect::<DataFusionResult<Vec<_>>>()?;
-            replaced.insert(converter.convert_columns(&values)?.row(0).as_ref().to_vec());
-        }
         let mut values = Vec::with_capacity(self.fields.len());
         for (argument, (transform, _)) in args.args.iter().zip(&self.fields) {
             values.push(transform.apply(&argument.to_array(args.number_rows)?)?);
         }
-        let rows = converter.convert_columns(&values)?;
-        let outside: BooleanArray = rows.iter().map(|row| Some(!replaced.contains(row.as_ref()))).collect();
+        let rows = converter(&self.fields)?.convert_columns(&values)?;
+        let outside = rows.iter().map(|row| Some(!self.replaced.contains(row.as_ref())));
+        let outside: BooleanArray = outside.collect();
         Ok(ColumnarValue::Array(Arc::new(outside)))
     }
 }

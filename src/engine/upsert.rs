@@ -32,7 +32,7 @@ pub(super) fn merge_of(insert: &Insert, target: &TableTarget) -> Result<Modify> 
     let target_name = insert.alias.clone().unwrap_or_else(|| Ident::with_quote('"', &insert.name.name));
     let updates = matches!(conflict.action, ast::OnConflictAction::DoUpdate(_));
     let subquery = source(insert, target, &key, updates)?;
-    let relation = TableFactor::Derived { lateral: false, subquery, alias: Some(excluded()?), sample: None };
+    let relation = TableFactor::Derived { lateral: false, subquery, alias: Some(excluded()), sample: None };
     let names: Vec<String> = target.columns.fields().iter().map(|field| field.name().clone()).collect();
     let values = names.iter().map(|name| expr(&format!("{EXCLUDED}.{}", quoted(name))));
     let inserts = RowAction::Insert { values: values.collect::<Result<_>>()?, columns: names };
@@ -138,9 +138,8 @@ fn source(insert: &Insert, target: &TableTarget, key: &[&str], updates: bool) ->
     })
 }
 
-fn excluded() -> Result<ast::TableAlias> {
-    let name = Ident::new(EXCLUDED);
-    Ok(ast::TableAlias { explicit: true, name, columns: Vec::new(), at: None })
+fn excluded() -> ast::TableAlias {
+    ast::TableAlias { explicit: true, name: Ident::new(EXCLUDED), columns: Vec::new(), at: None }
 }
 
 fn expr(sql: &str) -> Result<Expr> {

@@ -90,15 +90,18 @@ pub fn cast_oids(query: &ast::Query) -> Vec<u32> {
 pub fn of_arrays(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut types: HashMap<String, FieldRef> = HashMap::new();
     plan.apply_with_subqueries(|node| {
-        let mut schema = DFSchema::empty();
-        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+        let inputs = || {
+            let mut schema = DFSchema::empty();
+            node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+            schema
+        };
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr
                     && call.func.name() == "array_has"
                     && let [Expr::Placeholder(Placeholder { id, field: None }), element] =
                         call.args.as_slice()
-                    && let Ok(element) = element.get_type(&schema)
+                    && let Ok(element) = element.get_type(&inputs())
                 {
                     // Beside a parameter that nothing tells the type of, both are text.
                     let element = if element.is_null() { DataType::Utf8 } else { element };
